@@ -1,0 +1,69 @@
+"""fedmpi: typed federated computations on MPI ranks.
+
+The language is TensorFlow Federated's Federated Core; see README.md.  Importing this package initialises nothing: MPI
+is loaded when the first computation with placements runs, Numba when the first local computation is defined.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fedmpi import data as data
+from fedmpi.language import CLIENTS as CLIENTS
+from fedmpi.language import SERVER as SERVER
+from fedmpi.language import AbstractType as AbstractType
+from fedmpi.language import Computation as Computation
+from fedmpi.language import ComputationReturnedNoneError as ComputationReturnedNoneError
+from fedmpi.language import ContextError as ContextError
+from fedmpi.language import FederatedType as FederatedType
+from fedmpi.language import FunctionType as FunctionType
+from fedmpi.language import PlacementLiteral as PlacementLiteral
+from fedmpi.language import PlacementType as PlacementType
+from fedmpi.language import SequenceType as SequenceType
+from fedmpi.language import StructType as StructType
+from fedmpi.language import StructWithPythonType as StructWithPythonType
+from fedmpi.language import TensorType as TensorType
+from fedmpi.language import Type as Type
+from fedmpi.language import TypeNotAssignableError as TypeNotAssignableError
+from fedmpi.language import TypesNotEquivalentError as TypesNotEquivalentError
+from fedmpi.language import Value as Value
+from fedmpi.language import federated_apply as federated_apply
+from fedmpi.language import federated_broadcast as federated_broadcast
+from fedmpi.language import federated_computation as federated_computation
+from fedmpi.language import federated_map as federated_map
+from fedmpi.language import federated_mean as federated_mean
+from fedmpi.language import federated_sum as federated_sum
+from fedmpi.language import federated_value as federated_value
+from fedmpi.language import federated_zip as federated_zip
+from fedmpi.language import infer_type as infer_type
+from fedmpi.language import sequence_map as sequence_map
+from fedmpi.language import sequence_reduce as sequence_reduce
+from fedmpi.language import sequence_sum as sequence_sum
+from fedmpi.language import set_default_context as set_default_context
+from fedmpi.language import to_type as to_type
+from fedmpi.language import to_value as to_value
+from fedmpi.language import type_at_clients as type_at_clients
+from fedmpi.language import type_at_server as type_at_server
+from fedmpi.language.context import set_default_factory as _set_default_factory
+from fedmpi.local import numba_computation as numba_computation
+from fedmpi.local import python_computation as python_computation
+from fedmpi.local.client_data import ClientData as ClientData
+from fedmpi.runtime import MpiContext as MpiContext
+from fedmpi.runtime import ReferenceContext as ReferenceContext
+from fedmpi.runtime import client_data as client_data
+from fedmpi.runtime import is_server as is_server
+from fedmpi.runtime import plan as plan
+from fedmpi.runtime import replicate as replicate
+from fedmpi.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from fedmpi import kernels as kernels
+
+_set_default_factory(MpiContext)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "kernels":  # loads Numba
+        return importlib.import_module("fedmpi.kernels")
+    raise AttributeError(f"module 'fedmpi' has no attribute {name!r}")

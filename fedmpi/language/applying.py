@@ -1,0 +1,190 @@
+"""From an operator's row to the Python function that users call in a traced body."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from fedmpi.language.computation import PolymorphicComputation
+from fedmpi.language.errors import CaptureError, TypingError, reporting
+from fedmpi.language.expressions import Apply, Expr, Lambda, Ref, Select, free
+from fedmpi.language.placements import PlacementLiteral
+from fedmpi.language.scopes import current_scope
+from fedmpi.language.source import user_location
+from fedmpi.language.table import OPERATORS, Hint, Operator
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, is_federated
+from fedmpi.language.values import (
+    FunctionSource,
+    Value,
+    embed,
+    emit,
+    is_zippable,
+    struct_value,
+    tracing_scope,
+)
+
+Rule = Callable[..., Type]
+
+
+def as_value(obj: Any, wanted: Type | None, name: str) -> Value:
+    """Take any value."""
+    return embed(obj, wanted, name)
+
+
+def as_placed(obj: Any, wanted: Type | None, name: str) -> Value:
+    """Take a placed value; a struct of values at one placement is zipped."""
+    value = embed(obj, wanted, name)
+    return emit("federated_zip", [value]) if is_zippable(value.type_signature) else value
+
+
+def as_function(obj: Any, wanted: Type | None, name: str) -> Value:
+    """Take a computation, or a value that is a function."""
+    if not isinstance(obj, FunctionSource | Value):
+        if callable(obj):
+            raise TypingError(
+                f"{name} must be a computation, found the Python function {getattr(obj, '__name__', obj)!r}",
+                "decorate it with @fm.federated_computation or @fm.numba_computation",
+            )
+        raise TypingError(f"{name} must be a computation, found {_text(obj)}")
+    value = obj.as_value(wanted) if isinstance(obj, FunctionSource) else embed(obj, None, name)
+    if not isinstance(value.type_signature, FunctionType):
+        raise TypingError(f"{name} must be a computation, found {_text(value)}")
+    for captured in free(value.comp):
+        if is_federated(captured.type) and not isinstance(captured.type, FunctionType):
+            described = tracing_scope(name).describe(captured)
+            raise CaptureError(
+                f"{name} must use no placed value from around it, found {described} of type {captured.type}",
+                "zip it with the operator's value, so that it is an argument (a server's after fm.federated_broadcast)",
+            )
+    return value
+
+
+def as_placement(obj: Any, wanted: Type | None, name: str) -> PlacementLiteral:
+    """Take a placement."""
+    if not isinstance(obj, PlacementLiteral):
+        raise TypingError(f"{name} must be fm.CLIENTS or fm.SERVER, found {obj!r}")
+    return obj
+
+
+# How a rule's parameter takes the user's argument; the rule itself gets the argument's type.
+Plain = Annotated[Type, as_value]
+Placed = Annotated[Type, as_placed]
+OptionalPlaced = Annotated[Type | None, as_placed]
+Sequence = Annotated[Type, as_placed, "pointwise"]
+Function = Annotated[Type, as_function]
+Placement = Annotated[PlacementLiteral, as_placement]
+
+
+def operator(
+    signature: str, *, lowering: str, hints: Mapping[str, Hint] | None = None, emits: str = ""
+) -> Callable[[Rule], Callable[..., Value]]:
+    """Make a row of the table of a typing rule, and return the function that users call.
+
+    The rule's parameters are the operator's; their annotations say how arguments are taken.  With ``emits`` the program
+    gets that operator instead.
+    """
+
+    def register(rule: Rule) -> Callable[..., Value]:
+        kinds = {name: p.annotation.__metadata__ for name, p in inspect.signature(rule).parameters.items()}
+        row = Operator(
+            name=rule.__name__,
+            signature=signature,
+            rule=rule,
+            lowering=lowering,
+            doc=inspect.getdoc(rule) or "",
+            pointwise=any("pointwise" in kind for kind in kinds.values()),
+            hints=hints or {},
+        )
+        OPERATORS[row.name] = row
+
+        @functools.wraps(rule)
+        def apply(*args: Any, **kwargs: Any) -> Value:
+            with reporting(row.name):
+                tracing_scope(row.name)
+                given = _bind(rule, args, kwargs)
+                taken = _take(row, kinds, given)
+                sequences = [n for n, kind in kinds.items() if "pointwise" in kind]
+                if sequences and isinstance(taken[sequences[0]].type_signature, FederatedType):
+                    return _pointwise(row, taken)
+                return _emit(row, taken, emits or row.name)
+
+        return apply
+
+    return register
+
+
+def _bind(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    signature = inspect.signature(rule)
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise TypingError(f"{error}", f"it takes ({', '.join(signature.parameters)})") from None
+
+
+def _take(row: Operator, kinds: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Take the arguments, those first whose types say what the others should be."""
+
+    def order(name: str) -> int:
+        if kinds[name][0] is not as_function:
+            return 1
+        return 2 if isinstance(given[name], PolymorphicComputation) else 0
+
+    swapped = any(isinstance(obj, FunctionSource) for obj in given.values())
+    for name, obj in given.items():
+        if swapped and kinds[name][0] is as_function and _is_data(obj):
+            raise TypingError(f"{name} must be a computation, found {_text(obj)}", f"the order is {_order(row)}")
+    taken: dict[str, Any] = {}
+    types: dict[str, Type] = {}
+    for name in sorted((n for n in given if given[n] is not None), key=order):
+        hint = row.hints.get(name)
+        taken[name] = kinds[name][0](given[name], hint(types) if hint is not None else None, name)
+        if isinstance(taken[name], Value):
+            types[name] = taken[name].type_signature
+    return {name: taken[name] for name in given if name in taken}
+
+
+def _emit(row: Operator, taken: Mapping[str, Any], op: str) -> Value:
+    values = [value for value in taken.values() if isinstance(value, Value)]
+    types = {name: value.type_signature if isinstance(value, Value) else value for name, value in taken.items()}
+    return emit(op, values, row.rule(**types))
+
+
+def _pointwise(row: Operator, taken: Mapping[str, Value]) -> Value:
+    """Apply an operator at each place: map a function of the members; its other arguments are captured."""
+    scope = current_scope()
+    assert scope is not None
+    placed = [name for name, value in taken.items() if isinstance(value.type_signature, FederatedType)]
+    joined = taken[placed[0]]
+    if len(placed) > 1:
+        joined = as_placed(struct_value([taken[name] for name in placed], [None] * len(placed), None), None, placed[0])
+    if not isinstance(joined.type_signature, FederatedType):
+        raise TypingError(f"{' and '.join(placed)} must be at one placement, found {joined.type_signature}")
+    member = joined.type_signature.member
+    parameter = Ref(scope.fresh(f"{row.name}_arg"), member)
+    exprs: dict[str, Expr] = {name: value.comp for name, value in taken.items()}
+    for index, name in enumerate(placed):
+        if len(placed) > 1:
+            assert isinstance(member, StructType)
+            exprs[name] = Select(parameter, index, member[index])
+        else:
+            exprs[name] = parameter
+    result = row.rule(**{name: expr.type for name, expr in exprs.items()})
+    body = Apply(row.name, tuple(exprs.values()), result, user_location())
+    fn = Lambda(parameter.name, body, FunctionType(member, result))
+    return emit("federated_map", [Value(fn, scope), joined])
+
+
+def _is_data(obj: Any) -> bool:
+    if isinstance(obj, Value):
+        return not isinstance(obj.type_signature, FunctionType)
+    return not isinstance(obj, FunctionSource) and not callable(obj)
+
+
+def _text(obj: Any) -> str:
+    return f"a value of type {obj.type_signature}" if isinstance(obj, Value) else type(obj).__name__
+
+
+def _order(row: Operator) -> str:
+    return f"{row.name}({', '.join(inspect.signature(row.rule).parameters)})"

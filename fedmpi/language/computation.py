@@ -1,0 +1,115 @@
+"""Computations: typed functions of the language, as Python objects that can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fedmpi.language.calls import pack_args
+from fedmpi.language.context import get_default_context
+from fedmpi.language.errors import TypingError, reporting
+from fedmpi.language.expressions import Expr, free, show
+from fedmpi.language.scopes import Scope, current_scope, entered
+from fedmpi.language.source import definition_location, function_name
+from fedmpi.language.to_type import infer_type, to_type
+from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.language.values import FunctionSource, Value, alive, call, embed, leaked, tracing_scope
+
+
+class Computation(FunctionSource):
+    """A typed function.  Called in a traced body it adds a call to the program; called elsewhere it runs.
+
+    ``expression`` is a `Lambda` or a `Kernel`; it is closed, except for a computation defined inside another one whose
+    values it uses: that one can be used only inside of it.  ``where`` is the file and line of the definition.
+    """
+
+    def __init__(self, expression: Expr, *, name: str = "", where: str = "", doc: str | None = None) -> None:
+        if not isinstance(expression.type, FunctionType):
+            raise TypeError(f"a computation must be a function, found {expression.type}")
+        self.expression = expression
+        self.type_signature = expression.type
+        self.name = name or "computation"
+        self.where = where
+        self.__doc__ = doc
+        self._owner: Scope | None = current_scope() if any(free(expression)) else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the computation in a traced body, or run it in the default context."""
+        with reporting(self.name):
+            argument = pack_args(self.type_signature.parameter, args, kwargs)
+            if current_scope() is not None:
+                return call(self.as_value(None), argument)
+        self._check_alive()
+        for arg in (*args, *kwargs.values()):
+            if isinstance(arg, Value):
+                alive(arg)
+        return get_default_context().invoke(self, argument)
+
+    def as_value(self, parameter: Type | None) -> Value:
+        """Return the function as a value of the body that is being traced."""
+        self._check_alive()
+        return Value(self.expression, tracing_scope(self.name))
+
+    def _check_alive(self) -> None:
+        if self._owner is not None and not self._owner.is_around(current_scope()):
+            used = self._owner.describe(next(free(self.expression)))
+            raise leaked(self._owner, f"{self.name} ({self.where}), which uses {used},")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Computation) and self.expression == other.expression
+
+    def __hash__(self) -> int:
+        return hash(self.expression)
+
+    def __repr__(self) -> str:
+        return f"<computation {self.name}: {self.type_signature}" + (f", {self.where}>" if self.where else ">")
+
+    def __str__(self) -> str:
+        return show(self.expression)
+
+
+class PolymorphicComputation(FunctionSource):
+    """A function without a declared parameter type: it becomes a `Computation` for each type that it is applied to."""
+
+    def __init__(self, fn: Callable[..., Any], build: Callable[..., Computation]) -> None:
+        self.name = function_name(fn)
+        self.where = definition_location(fn)
+        self.__doc__ = fn.__doc__
+        self._fn = fn
+        self._build = build
+        self._scope = current_scope()
+        self._instances: dict[Type, Computation] = {}
+
+    def fn_for_argument_type(self, type_: Any) -> Computation:
+        """Return the computation for one type of (packed) argument; it is traced once."""
+        parameter = to_type(type_)
+        if parameter not in self._instances:
+            with reporting(self.name), entered(self._scope if self._scope is not None and self._scope.open else None):
+                self._instances[parameter] = self._build(self._fn, (parameter,))
+        return self._instances[parameter]
+
+    def as_value(self, parameter: Type | None) -> Value:
+        """Return the function as a value, for a known type of argument."""
+        if parameter is None:
+            raise TypingError(
+                f"{self.name} ({self.where}) has no parameter type, and none is known here",
+                "declare it in the decorator, or give fn_for_argument_type(T)",
+            )
+        return self.fn_for_argument_type(parameter).as_value(parameter)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the computation in a traced body, or run it in the default context."""
+        with reporting(self.name):
+            if not args and not kwargs:
+                raise TypingError("its arguments are missing")
+            if current_scope() is not None:
+                args = tuple(embed(arg, None, f"argument {i}") for i, arg in enumerate(args))
+                kwargs = {name: embed(arg, None, name) for name, arg in kwargs.items()}
+            found = [(None, infer_type(arg)) for arg in args] + [(n, infer_type(arg)) for n, arg in kwargs.items()]
+            if any(type_ is None for _, type_ in found):
+                raise TypingError("an argument cannot be None")
+            type_ = found[0][1] if len(args) == 1 and not kwargs else StructType(found)
+        return self.fn_for_argument_type(type_)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<polymorphic computation {self.name}, {self.where}>"

@@ -1,0 +1,69 @@
+"""Python values as constants of a program: language.md, section 3.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.dtypes import kind
+from fedmpi.language.errors import TypingError, UnsupportedValueError
+from fedmpi.language.expressions import Literal
+from fedmpi.language.to_type import infer_type
+from fedmpi.language.types import TensorType
+
+SCALARS = (bool, int, float, complex, str, bytes, np.generic, np.ndarray)
+
+
+def literal(value: Any, wanted: TensorType | None, name: str) -> Literal:
+    """Return a Python scalar or NumPy array as a constant, of the wanted dtype if it is of that kind and fits."""
+    dtype, shape = _own_type(value, wanted, name)
+    if wanted is not None and (dtype != wanted.dtype or type(value) is int):
+        _check_fits(value, dtype, wanted, name)
+        dtype = wanted.dtype
+    if dtype.kind == "U":
+        if shape:
+            raise UnsupportedValueError(
+                f"{name} is an array of texts, found {value!r}", "an array of texts cannot be a constant"
+            )
+        return Literal(value.decode() if isinstance(value, bytes) else str(value), TensorType(dtype))
+    with np.errstate(over="ignore"):
+        array = np.asarray(value).astype(dtype)
+    if kind(dtype) in ("float", "complex") and not np.array_equal(np.isfinite(array), np.isfinite(np.asarray(value))):
+        raise TypingError(f"{name} must be {dtype.name}, found {value!r}, which is too large for it")
+    return Literal(array.tobytes(), TensorType(dtype, shape))
+
+
+def _own_type(value: Any, wanted: TensorType | None, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    if type(value) is int and wanted is not None and kind(wanted.dtype) == "int":
+        return np.dtype(np.int64), ()  # whether it fits is checked next
+    try:
+        own = infer_type(value)
+    except (NotImplementedError, ValueError) as error:
+        raise UnsupportedValueError(f"{name}: {error}") from None
+    assert isinstance(own, TensorType)
+    return own.dtype, np.shape(value)
+
+
+def _check_fits(value: Any, dtype: np.dtype[Any], wanted: TensorType, name: str) -> None:
+    """A Python number takes any dtype of its kind that holds it; a NumPy one only a wider one of its kind."""
+    target = wanted.dtype
+    if kind(dtype) == kind(target):
+        if type(value) is int:
+            limits = np.iinfo(target)
+            if limits.min <= value <= limits.max:
+                return
+        elif type(value) in (float, complex) or np.can_cast(dtype, target, "safe"):
+            return
+    if kind(target) == "float" and type(value) is int:
+        hint = f"write {value}.0"
+    elif isinstance(value, np.generic | np.ndarray):
+        hint = f"write np.{target.name}(…), or .astype(np.{target.name}) for an array"
+    else:
+        hint = ""
+    found = (
+        f"{value!r}"
+        if type(value) in (bool, int, float, complex, str, bytes)
+        else f"{TensorType(dtype, np.shape(value))}"
+    )
+    raise TypingError(f"{name} must be {target.name}, found {found}", hint)

@@ -1,0 +1,93 @@
+"""The errors of the language.
+
+A refused program is a `TypingError`.  Whoever finds the mistake says what must hold and what was found; the boundary
+that the user called (an operator, a computation, a decorator) adds its name and the user's file and line, through
+`reporting`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from fedmpi.language.source import user_location
+
+
+class TypingError(TypeError, ValueError):
+    """A program, or an argument, of the wrong type.
+
+    A `TypeError`; also a `ValueError`, because TensorFlow Federated raises now one and now the other for such mistakes,
+    and its users' programs catch either.
+    """
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text, hint)
+        self.text = text
+        self.hint = hint
+        self.subject = ""
+        self.where = ""
+
+    def __str__(self) -> str:
+        head = f"{self.subject}: {self.text}" if self.subject else self.text
+        where = f"\n  at {self.where}" if self.where else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return head + where + hint
+
+
+class TypeNotAssignableError(TypingError):
+    """A value of one type stands where another type is wanted."""
+
+
+class TypesNotEquivalentError(TypingError):
+    """Two types that must be assignable to each other are not."""
+
+
+class UnexpectedTypeError(TypingError):
+    """A type of another kind (tensor, struct, …) was expected."""
+
+
+class SumIncompatibleError(TypingError):
+    """Values of this type cannot be added."""
+
+
+class UnsupportedValueError(TypingError, NotImplementedError):
+    """A Python object that is no value of the language, or not the kind of value that an operator works on."""
+
+
+class CaptureError(TypingError):
+    """A function given to an operator uses a placed value of the computation around it."""
+
+
+class InvalidNonAllEqualValueError(TypeError):
+    """An argument placed at the clients is no list with one entry for each client."""
+
+
+class ContextError(RuntimeError):
+    """An operator or a value was used where it has no meaning, such as outside of a federated computation."""
+
+
+class LeakedValueError(ContextError):
+    """A value of one federated computation was used after its body ended, or in another computation."""
+
+
+class ComputationReturnedNoneError(ValueError):
+    """The body of a federated computation returned None."""
+
+
+class reporting:  # noqa: N801 - reads as a statement: `with reporting("federated_mean"):`
+    """Add ``subject`` and the user's file and line to a `TypingError` that passes, once.
+
+    A class and not a generator, so that no frame of ``contextlib`` stands between this code and the user's.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, TypingError) and not error.subject:
+            error.subject = self.subject
+            error.where = user_location()

@@ -1,0 +1,46 @@
+"""Where in the user's program something happens."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The layers below the user.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
+_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime"))
+
+
+def user_location() -> str:
+    """Return "file:line" of the innermost stack frame that is not fedmpi's own, or "" if there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_OURS):
+            return _text(frame.f_code.co_filename, frame.f_lineno)
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return ""
+
+
+def definition_location(fn: Callable[..., Any]) -> str:
+    """Return "file:line" of a Python function's definition; where there is no source, of the user's current line."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.unwrap(fn)
+    code = getattr(fn, "__code__", None) or getattr(getattr(fn, "__func__", None), "__code__", None)
+    return user_location() if code is None else _text(code.co_filename, code.co_firstlineno)
+
+
+def function_name(fn: Callable[..., Any]) -> str:
+    """Return the name of a Python function ("<lambda>" for a lambda)."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _text(filename: str, line: int) -> str:
+    return f"{os.path.basename(filename)}:{line}"

@@ -1,0 +1,146 @@
+"""Types from what users write (dtypes, pairs of dtype and shape, Python containers, classes), and of Python values."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any, ForwardRef
+
+import numpy as np
+
+from fedmpi.language.containers import unpack
+from fedmpi.language.placements import CLIENTS, SERVER
+from fedmpi.language.types import FederatedType, StructType, StructWithPythonType, TensorType, Type, is_named
+
+TypeSpec = Any  # a Type, or whatever `to_type` makes one of
+
+_PYTHON_SCALARS = (bool, int, float, complex, str, bytes)
+
+
+def to_type(spec: TypeSpec) -> Type:
+    """Return the type that ``spec`` stands for; raise `TypeError` for what stands for none.
+
+    ``np.int32`` is a scalar, ``(np.float32, [784, 10])`` a tensor, ``(np.float32, None)`` one of unknown rank, not
+    a pair.  Structs are ``[("a", T), ("b", U)]``, mappings, lists, tuples, and classes and instances of named tuples
+    and dataclasses.
+    """
+    match spec:
+        case Type():
+            return spec
+        case np.dtype():
+            return TensorType(spec)
+        case type():
+            return _class_type(spec)
+        case (dtype, shape) if type(spec) is tuple and _is_dtype(dtype) and _is_shape(shape):
+            return TensorType(dtype, shape)
+        case list() | tuple() if any(is_named(element) and element[0] is not None for element in spec):
+            return StructType(spec)
+        case list() | tuple() if not hasattr(spec, "_fields"):
+            return StructWithPythonType(spec, type(spec))
+    parts = unpack(spec)
+    if parts is None:
+        hint = "; give np.int32, np.float32, …" if isinstance(spec, str) else ""
+        raise TypeError(f"expected a type, or something that stands for one, found {spec!r}{hint}")
+    return StructWithPythonType(parts, type(spec))
+
+
+def _is_dtype(spec: Any) -> bool:
+    return isinstance(spec, np.dtype) or (isinstance(spec, type) and issubclass(spec, np.generic))
+
+
+def _is_shape(spec: Any) -> bool:
+    if spec is None:
+        return True
+    return (
+        isinstance(spec, Sequence)
+        and not isinstance(spec, str)
+        and all(size is None or (isinstance(size, int | np.integer) and not isinstance(size, bool)) for size in spec)
+    )
+
+
+def _class_type(cls: type) -> Type:
+    """The type of a scalar class of NumPy, or of the annotations of a NamedTuple or a dataclass."""
+    if issubclass(cls, np.generic):
+        return TensorType(cls)
+    if dataclasses.is_dataclass(cls):
+        names: Sequence[str] = [field.name for field in dataclasses.fields(cls)]
+    elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        names = cls._fields
+    else:
+        hint = "; give np.int32, np.float32, …" if cls in _PYTHON_SCALARS else ""
+        raise TypeError(f"expected a type, or something that stands for one, found {cls!r}{hint}")
+    annotations = _annotations(cls)
+    if missing := [name for name in names if name not in annotations]:
+        raise TypeError(
+            f"{cls.__name__} says nothing about the type of {', '.join(missing)}; use typing.NamedTuple "
+            f"or a dataclass, or an instance of types: {cls.__name__}(np.float32, …)"
+        )
+    return StructWithPythonType([(name, _annotation_type(annotations[name])) for name in names], cls)
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """The annotations of a class and its bases.  Not `typing.get_type_hints`: that refuses ``(np.float32, [10])``."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        for name, annotation in inspect.get_annotations(base).items():
+            text = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+            try:
+                module = vars(sys.modules[base.__module__])
+                found[name] = eval(text, module, dict(vars(base))) if isinstance(text, str) else annotation
+            except Exception as error:
+                raise TypeError(f"the annotation of {name} in {cls.__name__} cannot be read: {error}") from None
+    return found
+
+
+def _annotation_type(annotation: Any) -> Type:
+    return TensorType(np.dtype(annotation)) if annotation in _PYTHON_SCALARS else to_type(annotation)
+
+
+def infer_type(value: Any) -> Type | None:
+    """Return the type of a Python value, None for None; raise `NotImplementedError` for what cannot be a value.
+
+    Python numbers are int32 (int64 if it takes that; more is a `ValueError`), float32 and complex128.
+    """
+    if value is None:
+        return None
+    if isinstance(typed := getattr(value, "type_signature", None), Type):
+        return typed
+    if isinstance(value, np.generic | np.ndarray):
+        return TensorType(value.dtype, value.shape)
+    match value:
+        case bool():
+            return TensorType(np.bool_)
+        case int():
+            return TensorType(_int_dtype(value))
+        case float():
+            return TensorType(np.float32)
+        case complex():
+            return TensorType(np.complex128)
+        case str() | bytes():
+            return TensorType(np.str_)
+    parts = None if isinstance(value, type) else unpack(value)
+    if parts is None:
+        raise NotImplementedError(f"no value of the language: {value!r} of class {type(value).__name__}")
+    items = [(name, infer_type(element)) for name, element in parts]
+    if any(element is None for _, element in items):
+        raise NotImplementedError(f"no value of the language: None in {value!r}")
+    return StructWithPythonType(items, type(value))
+
+
+def _int_dtype(value: int) -> type[np.generic]:
+    for dtype in (np.int32, np.int64):
+        if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            return dtype
+    raise ValueError(f"{value} does not fit int64")
+
+
+def type_at_server(member: TypeSpec) -> FederatedType:
+    """Return ``T@SERVER``."""
+    return FederatedType(member, SERVER)
+
+
+def type_at_clients(member: TypeSpec, all_equal: bool = False) -> FederatedType:
+    """Return ``{T}@CLIENTS``, or ``T@CLIENTS`` for a value that is the same at every client."""
+    return FederatedType(member, CLIENTS, all_equal)

@@ -1,0 +1,79 @@
+"""Tracing: running a Python function on values that stand for data, to get its tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.errors import ComputationReturnedNoneError, reporting
+from fedmpi.language.expressions import Block, Lambda, Ref
+from fedmpi.language.parameters import Bound, bind_parameter, decorator
+from fedmpi.language.scopes import Scope, current_scope, entered
+from fedmpi.language.source import definition_location, function_name
+from fedmpi.language.types import FunctionType, Type
+from fedmpi.language.values import Value, embed
+
+
+def _federated_computation(fn: Callable[..., Any], types: Sequence[Type | None]) -> Computation:
+    name = function_name(fn)
+    name = "lambda" if name == "<lambda>" else name
+    where = definition_location(fn)
+    return Computation(trace(fn, bind_parameter(fn, types), name, where), name=name, where=where, doc=fn.__doc__)
+
+
+def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda:
+    """Return the function that ``fn`` computes; raise `ComputationReturnedNoneError` if it returns None.
+
+    Values of the body around it, which ``fn`` may use, stay free names.
+    """
+    outer = current_scope()
+    if outer is not None:
+        _label_captures(fn, outer)
+    scope = Scope(name, where, outer)
+    with entered(scope):
+        parameter = None if bound.type is None else Ref(scope.fresh(f"{name}_arg"), bound.type)
+        returned = fn(*_arguments(parameter, bound, scope))
+        if returned is None:
+            raise ComputationReturnedNoneError(f"{name} ({where}) returned None: a computation must return a value")
+        with reporting(name):
+            result = embed(returned, None, "result").comp
+    body = Block(tuple(scope.locals), result, result.type) if scope.locals else result
+    return Lambda(None if parameter is None else parameter.name, body, FunctionType(bound.type, result.type))
+
+
+def _arguments(parameter: Ref | None, bound: Bound, scope: Scope) -> list[Value]:
+    if parameter is None:
+        return []
+    whole = Value(parameter, scope)
+    if bound.fields is None:
+        scope.labels[parameter] = bound.names[0]
+        return [whole]
+    arguments = [whole[index] for index in bound.fields]
+    scope.labels.update({value.comp: name for value, name in zip(arguments, bound.names, strict=True)})
+    return arguments
+
+
+def _label_captures(fn: Callable[..., Any], outer: Scope) -> None:
+    """Remember what ``fn`` calls the values around it, for error texts."""
+    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None) or ()
+    for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
+        try:
+            captured = cell.cell_contents
+        except ValueError:
+            continue  # a variable without a value yet
+        if isinstance(captured, Value):
+            outer.labels[captured.comp] = name
+
+
+_decorator = decorator("federated_computation", _federated_computation)
+
+
+def federated_computation(*args: Any) -> Any:
+    """Make a computation of a Python function, by running it once on values that stand for its arguments.
+
+    ``@federated_computation(T1, …)`` declares the parameters' types; ``@federated_computation`` is for a function
+    without parameters, or to be typed at each use; ``federated_computation(fn, T1, …)`` takes a function at hand.
+    Raises `TypingError` for a program that is not well typed.
+    """
+    return _decorator(*args)

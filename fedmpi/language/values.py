@@ -1,0 +1,396 @@
+"""What a traced body handles: a `Value` stands for an expression, and every use of it adds to the tree."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedmpi.language import constants
+from fedmpi.language.calls import listed, pack_args
+from fedmpi.language.containers import unpack
+from fedmpi.language.errors import (
+    ContextError,
+    LeakedValueError,
+    TypeNotAssignableError,
+    TypingError,
+    UnsupportedValueError,
+    reporting,
+)
+from fedmpi.language.expressions import Apply, Call, Expr, Select, Struct, show
+from fedmpi.language.hints import hint_for
+from fedmpi.language.scopes import Scope, current_scope
+from fedmpi.language.source import user_location
+from fedmpi.language.table import OPERATORS
+from fedmpi.language.to_type import TypeSpec, to_type
+from fedmpi.language.types import (
+    FederatedType,
+    FunctionType,
+    SequenceType,
+    StructType,
+    StructWithPythonType,
+    TensorType,
+    Type,
+)
+
+
+class Value:
+    """A value of a federated computation while its body is traced: it has a type, but no data yet."""
+
+    __array_ufunc__ = None  # so that NumPy leaves `np.float32(2) * value` to us
+    __slots__ = ("_expr", "_scope")
+
+    def __init__(self, expr: Expr, scope: Scope) -> None:
+        self._expr = expr
+        self._scope = scope
+
+    @property
+    def type_signature(self) -> Type:
+        """The type of the value."""
+        return self._expr.type
+
+    @property
+    def comp(self) -> Expr:
+        """The expression that the value stands for."""
+        return self._expr
+
+    def __repr__(self) -> str:
+        return f"<Value {show(self._expr)}: {self.type_signature}>"
+
+    def __str__(self) -> str:
+        return show(self._expr)
+
+    def __dir__(self) -> list[str]:
+        struct = _struct_of(self)
+        return ["type_signature", "comp", *(struct.fields() if struct is not None else ())]
+
+    def __getattr__(self, name: str) -> Value:
+        struct = None if name.startswith("__") else _struct_of(self)
+        if struct is None:
+            raise AttributeError(f"a value of type {self.type_signature} has no attribute {name!r}")
+        return select(self, name)
+
+    def __getitem__(self, key: int | str | slice) -> Value:
+        struct = _checked_struct(self, "[]")
+        if isinstance(key, slice):
+            return _slice(self, struct, key)
+        return select(self, key)
+
+    def __iter__(self) -> Iterator[Value]:
+        struct = _checked_struct(self, "iteration")
+        return iter([select(self, index) for index in range(len(struct))])
+
+    def __len__(self) -> int:
+        return len(_checked_struct(self, "len"))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Value:
+        """Call a value that is a function."""
+        with reporting("call"):
+            if not isinstance(self.type_signature, FunctionType):
+                raise TypingError(f"only a function can be called, found a value of type {self.type_signature}")
+            return call(self, pack_args(self.type_signature.parameter, args, kwargs))
+
+    def __bool__(self) -> bool:
+        with reporting("bool"):
+            raise TypingError(
+                f"a value of type {self.type_signature} has no truth value while a computation is traced",
+                "`if`, `while`, `and`, `or` and `in` cannot depend on it; put the choice into a numba_computation",
+            )
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> Value:  # type: ignore[override]
+        return binary("equal", self, other)
+
+    def __ne__(self, other: object) -> Value:  # type: ignore[override]
+        return binary("not_equal", self, other)
+
+    def __lt__(self, other: Any) -> Value:
+        return binary("less", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return binary("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return binary("greater", self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return binary("greater_equal", self, other)
+
+    def __add__(self, other: Any) -> Value:
+        return binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return binary("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return binary("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return binary("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return binary("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return binary("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return binary("divide", other, self)
+
+
+class FunctionSource(ABC):
+    """A Python object that stands for a function of the language, such as a `Computation`."""
+
+    @abstractmethod
+    def as_value(self, parameter: Type | None) -> Value:
+        """Return the function as a value; ``parameter`` is the type that it will be applied to, where that is known."""
+
+
+def to_value(obj: Any, type_spec: TypeSpec | None = None) -> Value:
+    """Return a constant, a Python container of values, or a computation as a value, of a given type if there is one."""
+    with reporting("to_value"):
+        if type_spec is None:
+            return embed(obj, None, "value")
+        wanted = to_type(type_spec)
+        return coerce(embed(obj, wanted, "value"), wanted, "value")
+
+
+def embed(obj: Any, wanted: Type | None, name: str) -> Value:
+    """Return ``obj`` as a value; ``wanted`` guides constants and the order of mappings, but is not enforced."""
+    if isinstance(obj, Value):
+        alive(obj)
+        return obj
+    scope = tracing_scope("a value")
+    what = name or "the argument"
+    if isinstance(obj, FunctionSource):
+        return obj.as_value(wanted.parameter if isinstance(wanted, FunctionType) else None)
+    if isinstance(obj, constants.SCALARS):
+        tensor = wanted if isinstance(wanted, TensorType) else None
+        return Value(constants.literal(obj, tensor, what), scope)
+    if callable(obj) and not isinstance(obj, type):
+        raise UnsupportedValueError(
+            f"{what} must be a value, found a Python function",
+            "decorate it with @fm.federated_computation or @fm.numba_computation",
+        )
+    parts = None if isinstance(obj, type) else unpack(obj)
+    if parts is None:
+        raise UnsupportedValueError(f"{what} must be a value, found {obj!r} of class {type(obj).__name__}")
+    items = _wanted_items(wanted)
+    names = [key for key, _ in items if key is not None]
+    if isinstance(obj, Mapping) and len(names) == len(items) > 0:
+        parts = _by_key(obj, names, name)
+    guides = items if len(items) == len(parts) else [(None, None)] * len(parts)
+    values = [
+        embed(part, guide, element_name(name, key or called, i))
+        for i, ((key, part), (called, guide)) in enumerate(zip(parts, guides, strict=True))
+    ]
+    return struct_value(values, [key for key, _ in parts], type(obj))
+
+
+def element_name(name: str, key: str | None, index: int) -> str:
+    """Return what error texts call an element of ``name``; "" is the argument of a call."""
+    if not name:
+        return key if key is not None else f"argument {index}"
+    return f"{name}.{key}" if key is not None else f"{name}[{index}]"
+
+
+def _wanted_items(wanted: Type | None) -> Sequence[tuple[str | None, Type]]:
+    """The names and types of the elements that are wanted, where that is a struct, or one at each place."""
+    match wanted:
+        case StructType():
+            return wanted.items()
+        case FederatedType(StructType() as member, placement, all_equal):
+            return [(key, FederatedType(element, placement, all_equal)) for key, element in member.items()]
+    return ()
+
+
+def _by_key(given: Mapping[str, Any], names: Sequence[str], name: str) -> list[tuple[str | None, Any]]:
+    what = f"{name or 'the argument'} must have the elements {listed(names)}"
+    if missing := [key for key in names if key not in given]:
+        raise TypingError(f"{what}, found no {listed(missing)}")
+    if unknown := [key for key in given if key not in names]:
+        raise TypingError(f"{what}, found also {listed(unknown)}")
+    return [(key, given[key]) for key in names]
+
+
+def struct_value(values: Sequence[Value], names: Sequence[str | None], container: type | None) -> Value:
+    """Return a struct of values."""
+    items = [(name, value.type_signature) for name, value in zip(names, values, strict=True)]
+    type_ = StructType(items) if container is None else StructWithPythonType(items, container)
+    return Value(Struct(tuple(value.comp for value in values), type_), tracing_scope("a struct"))
+
+
+def coerce(value: Value, wanted: Type, name: str) -> Value:
+    """Return the value where ``wanted`` is wanted: as it is, or with structs of federated values zipped."""
+    found = value.type_signature
+    if wanted.is_assignable_from(found):
+        return value
+    match wanted, found:
+        case FederatedType(), StructType() if is_zippable(found):
+            zipped = emit("federated_zip", [value])
+            if wanted.is_assignable_from(zipped.type_signature):
+                return zipped
+            found = zipped.type_signature
+        case StructType(), StructType() if _names_fit(wanted, found):
+            parts = [
+                coerce(part, element, element_name(name, key, i))
+                for i, (part, (key, element)) in enumerate(zip(value, wanted.items(), strict=True))
+            ]
+            return struct_value(parts, [key for key, _ in found.items()], found.python_container)
+    raise TypeNotAssignableError(f"{name or 'the argument'} must be {wanted}, found {found}", hint_for(wanted, found))
+
+
+def _names_fit(wanted: StructType, found: StructType) -> bool:
+    return len(wanted) == len(found) and all(
+        name in (None, key) for (key, _), (name, _) in zip(wanted.items(), found.items(), strict=True)
+    )
+
+
+def is_zippable(type_: Type) -> bool:
+    """Say whether the type is a struct, maybe nested, of federated values at one placement."""
+    placements = set(_leaf_placements(type_))
+    return isinstance(type_, StructType) and len(placements) == 1 and None not in placements
+
+
+def _leaf_placements(type_: Type) -> Iterator[Any]:
+    match type_:
+        case StructType():
+            for element in type_:
+                yield from _leaf_placements(element)
+        case FederatedType(_, placement):
+            yield placement
+        case _:
+            yield None
+
+
+def tracing_scope(what: str) -> Scope:
+    """Return the body that is being traced; raise `ContextError` outside of all."""
+    scope = current_scope()
+    if scope is None:
+        raise ContextError(
+            f"{what} can be used only inside a federated computation\n  at {user_location()}\n"
+            "  hint: put it into a function decorated with @fm.federated_computation"
+        )
+    return scope
+
+
+def alive(value: Value) -> None:
+    """Raise `LeakedValueError` if the value belongs to a body that is not being traced here."""
+    if not value._scope.is_around(current_scope()):
+        raise leaked(value._scope, value._scope.describe(value.comp))
+
+
+def leaked(owner: Scope, what: str) -> LeakedValueError:
+    """Return the error for the use of something that belongs to a body which is not being traced here."""
+    return LeakedValueError(
+        f"{what} belongs to the computation {owner.name} ({owner.where}) and cannot be used outside of it\n"
+        f"  at {user_location()}\n"
+        f"  hint: return it from {owner.name}, or make it a parameter of the computation that uses it"
+    )
+
+
+def emit(op: str, args: Sequence[Value], type_: Type | None = None) -> Value:
+    """Apply an operator of the table; ``type_`` is the result's type, where the rule wants more than theirs."""
+    scope = tracing_scope(op)
+    result = OPERATORS[op].rule(*(arg.type_signature for arg in args)) if type_ is None else type_
+    where = user_location()
+    ref = scope.bind(Apply(op, tuple(arg.comp for arg in args), result, where), f"the result of {op} at {where}")
+    return Value(ref, scope)
+
+
+def call(function: Value, argument: Any) -> Value:
+    """Apply a function value to a packed Python argument (None if it takes none)."""
+    alive(function)
+    scope = tracing_scope("a call")
+    type_ = function.type_signature
+    assert isinstance(type_, FunctionType)
+    packed = None
+    if type_.parameter is not None:
+        packed = coerce(embed(argument, type_.parameter, ""), type_.parameter, "").comp
+    where = user_location()
+    ref = scope.bind(Call(function.comp, packed, type_.result, where), f"the result of a call at {where}")
+    return Value(ref, scope)
+
+
+def binary(op: str, left: Any, right: Any) -> Value:
+    """Apply an arithmetic or comparison operator; a Python constant takes the dtype of the other side."""
+    with reporting(op):
+        for side in (left, right):
+            if isinstance(side, Value):
+                alive(side)
+        wanted = (left if isinstance(left, Value) else right).type_signature
+        if isinstance(wanted, TensorType):
+            wanted = TensorType(wanted.dtype)
+        sides = embed(left, wanted, "left side"), embed(right, wanted, "right side")
+        return _elementwise(op, *sides)
+
+
+def _elementwise(op: str, left: Value, right: Value) -> Value:
+    found = left.type_signature
+    if op != "add" or not isinstance(found, StructType) or not found.is_equivalent_to(right.type_signature):
+        return emit(op, [left, right])
+    parts = [_elementwise(op, *pair) for pair in zip(left, right, strict=True)]
+    return struct_value(parts, [name for name, _ in found.items()], found.python_container)
+
+
+def _struct_of(value: Value) -> StructType | None:
+    """The struct that a value is, or that it is at each place."""
+    type_ = value.type_signature
+    inner = type_.member if isinstance(type_, FederatedType) else type_
+    return inner if isinstance(inner, StructType) else None
+
+
+def _checked_struct(value: Value, what: str) -> StructType:
+    struct = _struct_of(value)
+    if struct is None:
+        hint = "go through a sequence with fm.sequence_map, fm.sequence_reduce or fm.sequence_sum"
+        is_sequence = isinstance(value.type_signature, SequenceType)
+        with reporting(what):
+            raise TypingError(f"the value must be a struct, found {value.type_signature}", hint if is_sequence else "")
+    return struct
+
+
+def select(value: Value, key: int | str) -> Value:
+    """Return an element of a struct value, or of a federated struct, by name or index."""
+    alive(value)
+    struct = _struct_of(value)
+    assert struct is not None
+    type_ = value.type_signature
+    if isinstance(key, str):
+        if key not in struct.fields():
+            raise AttributeError(
+                f"{type_} has no element named {key!r}; it has {', '.join(struct.fields()) or 'no names'}"
+            )
+        index = [name for name, _ in struct.items()].index(key)
+    else:
+        index = key
+        if not 0 <= index < len(struct):
+            error = ValueError if isinstance(type_, FederatedType) else IndexError
+            raise error(f"{type_} has {len(struct)} elements, no element {index}")
+    expr = value.comp
+    if isinstance(expr, Struct):
+        return Value(expr.elements[index], value._scope)
+    element = struct[index]
+    if isinstance(type_, FederatedType):
+        element = FederatedType(element, type_.placement, type_.all_equal)
+    return Value(Select(expr, index, element), value._scope)
+
+
+def _slice(value: Value, struct: StructType, key: slice) -> Value:
+    chosen = range(len(struct))[key]
+    if not chosen:
+        raise IndexError(f"[{key.start}:{key.stop}] selects nothing of {value.type_signature}")
+    parts = [select(value, index) for index in chosen]
+    part = struct_value(parts, [struct.items()[index][0] for index in chosen], None)
+    type_ = value.type_signature
+    if not isinstance(type_, FederatedType):
+        return part
+    assert isinstance(part.type_signature, StructType)
+    items = [(name, e.member) for name, e in part.type_signature.items() if isinstance(e, FederatedType)]
+    zipped = FederatedType(StructType(items), type_.placement, type_.all_equal)
+    return emit("federated_zip", [part], zipped)

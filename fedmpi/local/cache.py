@@ -1,0 +1,224 @@
+"""Compiled code on disk, so that a second run starts in seconds.
+
+Numba caches a function of a file; loops that are put together at run time have no file.  So the text of each is written
+as a module whose name is the hash of everything that goes in: the text, the code of the user's functions with the
+globals and closure cells that they read, the types, the versions.  A changed program has another name and never meets
+stale code.
+
+One process of a machine compiles while the others wait for a lock and load what it wrote.  The folder belongs to the
+user alone (mode 0700): reading a cache means unpickling, and this is the one place where fedmpi does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import stat
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.computation import Computation
+from fedmpi.version import __version__
+
+try:
+    import fcntl
+except ImportError:  # not on this system: every process compiles for itself
+    fcntl = None  # type: ignore[assignment]
+
+
+@functools.cache
+def folder() -> Path | None:
+    """Return the user's cache folder, or None where no safe one can be made.
+
+    ``FEDMPI_CACHE_DIR`` names it; otherwise it is ``fedmpi`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    named = os.environ.get("FEDMPI_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    candidates = (
+        [named] if named else [os.path.join(base, "fedmpi"), os.path.join(tempfile.gettempdir(), f"fedmpi-{uid}")]
+    )
+    for candidate in candidates:
+        with contextlib.suppress(OSError):
+            path = Path(candidate)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _private(path, uid) and os.access(path, os.W_OK | os.X_OK):
+                return path
+    return None
+
+
+def _private(path: Path, uid: int) -> bool:
+    """Tell whether the folder is this user's and nobody else can write to it."""
+    if not hasattr(os, "getuid"):
+        return True
+    info = path.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid:
+        return False
+    if info.st_mode & 0o077:
+        path.chmod(0o700)
+    return True
+
+
+@functools.cache
+def versions() -> str:
+    """Return what compiled code depends on besides the program: versions, the CPU, fedmpi's own code generator."""
+    import llvmlite
+    import llvmlite.binding
+    import numba
+
+    own = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        own.update(source.read_bytes())
+    parts = [__version__, own.hexdigest(), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
+    cpu = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
+    return "\n".join([*parts, platform.machine(), cpu])
+
+
+_VERSIONED = ("numpy", "math", "numba", "scipy", "fedmpi")  # modules whose version says what they hold
+
+
+class Uncacheable(Exception):
+    """A function reads something whose content cannot be hashed."""
+
+
+def fingerprint(value: Any) -> str:
+    """Return a hash of a function's code and of all that it reads: globals, closure cells, functions it calls.
+
+    Raises `Uncacheable` for a value whose content cannot be told.
+    """
+    digest = hashlib.sha256()
+    _feed(digest, value, set())
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any, seen: set[int]) -> None:
+    digest.update(type(value).__qualname__.encode())
+    described = getattr(value, "cache_key", None)
+    if callable(described) and not isinstance(value, type):
+        _feed(digest, described(), seen)
+    elif isinstance(value, types.FunctionType):
+        _feed_function(digest, value, seen)
+    elif hasattr(value, "py_func"):
+        digest.update(repr(sorted(getattr(value, "targetoptions", {}).items(), key=str)).encode())
+        _feed(digest, value.py_func, seen)
+    elif hasattr(value, "dispatcher"):
+        _feed(digest, value.dispatcher, seen)
+    elif isinstance(value, Computation):
+        _feed(digest, getattr(value.expression, "impl", None), seen)
+    elif isinstance(value, types.ModuleType):
+        digest.update(f"{value.__name__} {getattr(value, '__version__', '')}".encode())
+    elif isinstance(value, np.ndarray | np.generic):
+        if value.dtype.hasobject:
+            raise Uncacheable(repr(value))
+        digest.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, bool | int | float | complex | str | bytes) or value is None or value is Ellipsis:
+        digest.update(repr(value).encode())
+    elif isinstance(value, tuple | list | frozenset):
+        items = sorted(value, key=repr) if isinstance(value, frozenset) else value
+        for item in items:
+            _feed(digest, item, seen)
+        digest.update(b")")
+    elif isinstance(value, types.CodeType):
+        _feed_code(digest, value, seen)
+    elif isinstance(value, type | types.BuiltinFunctionType | np.ufunc | np.dtype) or hasattr(value, "__module__"):
+        name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+        if name is None or getattr(value, "__module__", None) == "__main__":
+            raise Uncacheable(repr(value))
+        digest.update(f"{getattr(value, '__module__', '')}.{name}".encode())
+    else:
+        raise Uncacheable(repr(value))
+
+
+def _feed_code(digest: Any, code: types.CodeType, seen: set[int]) -> None:
+    digest.update(code.co_code)
+    for part in (code.co_names, code.co_varnames, code.co_freevars, code.co_consts):
+        _feed(digest, part, seen)
+
+
+def _feed_function(digest: Any, function: types.FunctionType, seen: set[int]) -> None:
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    _feed_code(digest, function.__code__, seen)
+    _feed(digest, function.__defaults__, seen)
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
+            _feed(digest, cell.cell_contents, seen)
+    for name in sorted(_names_read(function.__code__)):
+        if name in function.__globals__:
+            digest.update(name.encode())
+            _feed_global(digest, function.__globals__[name], _names_read(function.__code__), seen)
+
+
+def _feed_global(digest: Any, value: Any, names: set[str], seen: set[int]) -> None:
+    _feed(digest, value, seen)
+    if isinstance(value, types.ModuleType) and not value.__name__.startswith(_VERSIONED) and id(value) not in seen:
+        seen.add(id(value))
+        for name in sorted(names):  # ``module.function(…)``: what the code reaches by attribute counts too
+            if name in value.__dict__:
+                with contextlib.suppress(Uncacheable):  # what cannot be hashed, Numba cannot freeze
+                    _feed_global(digest, value.__dict__[name], names, seen)
+
+
+def _names_read(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names |= _names_read(const)
+    return names
+
+
+@contextlib.contextmanager
+def cached_function(name: str, text: str, scope: dict[str, Any], key: str | None) -> Iterator[tuple[Any, bool]]:
+    """Give the function ``name`` of the module ``text`` with ``scope`` as its globals, and whether it has a file.
+
+    With a key the module is a file of the cache folder, and its lock is held inside the ``with`` block: the first
+    process of a machine compiles, the others wait and load.  Without a key, or without a folder, the module lives in
+    memory only and every process compiles for itself.
+    """
+    cache = folder()
+    if key is None or cache is None:
+        made: dict[str, Any] = dict(scope)
+        exec(compile(text, f"<fedmpi {name}>", "exec"), made)
+        yield made[name], False
+        return
+    path = cache / f"{name}_{key[:32]}.py"
+    with open(path.with_suffix(".lock"), "a") as lock:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks: several may compile, each result is good
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _write(path, text)
+        yield _import(path, name, scope), True
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".py")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def _import(path: Path, name: str, scope: dict[str, Any]) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # Numba finds the module of cached code by its name
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder holds what Numba compiled, no more
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = written
+    module.__dict__.update(scope)
+    return module.__dict__[name]

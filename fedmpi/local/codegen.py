@@ -1,0 +1,305 @@
+"""Code generation: an unplaced function of the language becomes the text of one Python function for Numba.
+
+The function takes the leaves of its argument (arrays and scalars) and returns the leaves of its result; local
+computations are called, functions of the language are written out in place, and `sequence_reduce` and `sequence_sum`
+(over any chain of `sequence_map`) become loops.  What has no compiled form raises `NotCompilable`; the interpreter then
+takes the whole function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.bodies import LocalBody
+from fedmpi.local.columns import arity, is_text, leaf_formats
+from fedmpi.local.records import record_of
+
+
+class NotCompilable(Exception):
+    """The function holds something that only the interpreter can do; the text says what."""
+
+
+@dataclass(frozen=True)
+class Var:
+    """A value in the generated text."""
+
+    text: str
+    type: Type
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A struct known element by element."""
+
+    parts: tuple[Any, ...]
+    type: StructType
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A sequence that is mapped where it is consumed."""
+
+    function: Any
+    sequence: Any
+    type: SequenceType
+
+
+class Lifted(Mapping[str, Any]):
+    """The names around a function, their values taken through ``lift`` when they are looked up."""
+
+    def __init__(self, env: Mapping[str, Any], lift: Callable[[Any], Any]) -> None:
+        self._env, self._lift = env, lift
+
+    def __getitem__(self, name: str) -> Any:
+        return self._lift(self._env[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._env)
+
+    def __len__(self) -> int:
+        return len(self._env)
+
+
+_BINARY = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
+
+
+@dataclass
+class Generator:
+    """Writes the text; as the semantics of `evaluate` its values are `Var`, `Parts`, `Mapped`, functions."""
+
+    head: list[str] = field(default_factory=list)  # before everything else: what parameters are made of
+    lines: list[str] = field(default_factory=list)
+    scope: dict[str, Any] = field(default_factory=dict)
+    parameters: list[str] = field(default_factory=list)
+    signature: list[tuple[Any, int]] = field(default_factory=list)  # dtype and rank of each parameter
+    indent: int = 1
+    count: int = 0
+
+    # --- names and lines ---
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.indent + text)
+
+    def name(self, prefix: str = "t") -> str:
+        self.count += 1
+        return f"{prefix}{self.count}"
+
+    def constant(self, prefix: str, value: Any) -> str:
+        """Return a name of the scope for an object; the same object keeps its name."""
+        for name, known in self.scope.items():
+            if known is value:
+                return name
+        name = self.name(prefix)
+        self.scope[name] = value
+        return name
+
+    def bind(self, text: str, type_: Type) -> Var:
+        name = self.name()
+        self.line(f"{name} = {text}")
+        return Var(name, type_)
+
+    # --- parameters ---
+
+    def parameter(self, type_: Type) -> Var | Parts:
+        """Add the leaves of a type to the parameters and return the value they form."""
+        match type_:
+            case TensorType(dtype, shape):
+                check_compilable(type_)
+                return Var(self._leaf(dtype, len(shape or ())), type_)
+            case StructType():
+                return Parts(tuple(self.parameter(t) for t in type_), type_)
+            case SequenceType(element):
+                check_compilable(element)
+                arity(element)
+                arrays = [self._leaf(dtype, 1 + len(inner)) for dtype, inner in leaf_formats(element)]
+                bounds = [self._leaf(None, 0), self._leaf(None, 0)]
+                made, token = self._local("make_sequence"), self.token(element)
+                name = self.name()
+                self.head.append(f"    {name} = {made}({token}, ({', '.join(arrays)},), progress, {', '.join(bounds)})")
+                return Var(name, type_)
+        raise NotCompilable(f"a value of type {type_}")
+
+    def _leaf(self, dtype: Any, rank: int) -> str:
+        name = f"a{len(self.parameters)}"
+        self.parameters.append(name)
+        self.signature.append((dtype, rank))
+        return name
+
+    def token(self, type_: Type) -> str:
+        from fedmpi.local import coerce
+
+        return self.constant("T", coerce.token_of(type_))
+
+    def _local(self, name: str) -> str:
+        from fedmpi.local import coerce, numba_types
+
+        self.scope[name] = getattr(coerce, name, None) or getattr(numba_types, name)
+        return name
+
+    # --- values as text ---
+
+    def text(self, value: Any) -> str:
+        match value:
+            case Var(text):
+                return text
+            case Parts(parts, type_):
+                record = self.constant("R", record_of(type_))
+                return f"{record}({', '.join(map(self.text, parts))})"
+            case Mapped():
+                raise NotCompilable("a mapped sequence used as a whole")
+        raise NotCompilable("a function used as a value")
+
+    def owned(self, value: Any, type_: Type) -> Var:
+        """Bind the value in its declared type, in arrays of its own."""
+        return self.bind(f"{self._local('coerce')}({self.text(value)}, {self.token(type_)})", type_)
+
+    def leaves(self, text: str, type_: Type) -> list[str]:
+        match type_:
+            case StructType():
+                return [leaf for i, t in enumerate(type_) for leaf in self.leaves(f"{text}[{i}]", t)]
+            case TensorType():
+                check_compilable(type_)
+                return [text]
+        raise NotCompilable(f"a result of type {type_}")
+
+    # --- semantics of evaluate ---
+
+    def literal(self, expr: Literal) -> Var:
+        check_compilable(expr.type)
+        return Var(self.constant("L", expr.value), expr.type)
+
+    def struct(self, expr: Struct, parts: list[Any]) -> Parts:
+        return Parts(tuple(parts), expr.type)
+
+    def select(self, expr: Select, source: Any) -> Any:
+        if isinstance(source, Parts):
+            return source.parts[expr.index]
+        return Var(f"{self.text(source)}[{expr.index}]", expr.type)
+
+    def kernel(self, expr: Kernel) -> LocalBody:
+        kernel: LocalBody = expr.impl
+        if not kernel.compilable:
+            raise NotCompilable(f"{kernel.name} is a python_computation")
+        return kernel
+
+    def call(self, function: Any, argument: Any, expr: Call) -> Any:
+        if not isinstance(function, LocalBody):
+            raise NotCompilable("a function that is not known while compiling")
+        name = self.constant("K", function.dispatcher)
+        if argument is None:
+            return self.bind(f"{name}()", expr.type)
+        if function.fields is None:
+            return self.bind(f"{name}({self.text(argument)})", expr.type)
+        if isinstance(argument, Parts):
+            parts = [self.text(argument.parts[i]) for i in function.fields]
+        else:
+            text = self.text(argument)
+            parts = [f"{text}[{i}]" for i in function.fields]
+        return self.bind(f"{name}({', '.join(parts)})", expr.type)
+
+    def apply(self, expr: Apply, args: list[Any]) -> Any:
+        match expr.op:
+            case "sequence_map":
+                assert isinstance(expr.type, SequenceType)
+                return Mapped(args[0], args[1], expr.type)
+            case "sequence_reduce":
+                sequence, zero, function = args
+                return self.reduce(sequence, self.owned(zero, expr.type), function, expr.type)
+            case "sequence_sum":
+                zero = self.bind(f"{self._local('zeros')}({self.token(expr.type)})", expr.type)
+                return self.reduce(args[0], zero, self._plus(expr.type), expr.type)
+            case op if op in _BINARY:
+                left, right = map(self.text, args)
+                if op == "add" and not isinstance(expr.type, TensorType):
+                    return self.bind(f"{self._local('add')}({left}, {right}, {self.token(expr.type)})", expr.type)
+                return self.owned(Var(f"({left} {_BINARY[op]} {right})", expr.type), expr.type)
+        raise NotCompilable(f"{expr.op} inside a local function")
+
+    def invoke(self, function: Any, argument: Any, type_: Type) -> Any:
+        """Apply a function value of any kind."""
+        if callable(function) and not isinstance(function, LocalBody):
+            return function(argument)
+        if isinstance(function, Closure):
+            return call_closure(function, argument, self)
+        return self.call(function, argument, Call(None, None, type_))  # type: ignore[arg-type]
+
+    def _plus(self, type_: Type) -> Callable[[Parts], Var]:
+        add, token = self._local("add"), self.token(type_)
+        return lambda pair: self.bind(f"{add}({', '.join(map(self.text, pair.parts))}, {token})", type_)
+
+    def reduce(self, sequence: Any, state: Var, function: Any, type_: Type) -> Var:
+        """Write the loop that folds a sequence into ``state``."""
+        with self.loop(sequence) as element:
+            pair = StructType([type_, element.type])
+            result = self.invoke(function, Parts((state, element), pair), type_)
+            self.line(f"{state.text} = {self._local('coerce')}({self.text(result)}, {self.token(type_)})")
+        return state
+
+    @contextlib.contextmanager
+    def loop(self, sequence: Any) -> Iterator[Any]:
+        """Write the head of a loop over a sequence and give its element; inside, the body is written."""
+        maps = []
+        while isinstance(sequence, Mapped):
+            maps.append(sequence)
+            sequence = sequence.sequence
+        element: Any = Var(self.name("e"), sequence.type.element)
+        self.line(f"for {element.text} in {self.text(sequence)}:")
+        self.indent += 1
+        for mapped in reversed(maps):
+            element = self.invoke(mapped.function, element, mapped.type.element)
+        yield element
+        self.indent -= 1
+
+
+def check_compilable(type_: Type) -> None:
+    """Raise `NotCompilable` for a type that Numba has no form for."""
+    match type_:
+        case TensorType(dtype, shape):
+            if is_text(type_) or dtype.kind == "V" or dtype.name == "float16" or shape is None:
+                raise NotCompilable(f"{type_} has no compiled form")
+        case StructType():
+            for part in type_:
+                check_compilable(part)
+        case SequenceType(element):
+            check_compilable(element)
+        case _:
+            raise NotCompilable(f"{type_} has no compiled form")
+
+
+def generate(function: Any, parameter: Type | None, result: Type) -> tuple[Generator, list[Any], str]:
+    """Write ``entry(progress, leaves…) -> leaves`` for a function value.
+
+    Returns the generator, what the function captured (each an object with a ``type``, one more argument of the entry
+    after its own) and the text.
+    """
+    generator = Generator()
+    argument = None if parameter is None else generator.parameter(parameter)
+    captured: list[Any] = []
+    lifted: dict[int, Any] = {}
+
+    def lift(value: Any) -> Any:
+        match value:
+            case LocalBody() | Var() | Mapped():
+                return value
+            case Closure(code, env):
+                return Closure(code, Lifted(env, lift))
+            case Parts(parts, type_):
+                return Parts(tuple(map(lift, parts)), type_)
+        if id(value) not in lifted:
+            captured.append(value)
+            lifted[id(value)] = generator.parameter(value.type)
+        return lifted[id(value)]
+
+    value = generator.owned(generator.invoke(lift(function), argument, result), result)
+    leaves = generator.leaves(value.text, result)
+    generator.line(f"return ({''.join(leaf + ', ' for leaf in leaves)})")
+    head = f"def entry({', '.join(['progress', *generator.parameters])}):"
+    return generator, captured, "\n".join([head, *generator.head, *generator.lines, ""])

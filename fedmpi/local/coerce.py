@@ -1,0 +1,253 @@
+"""Typed edges of compiled code: what goes into a local computation and comes out of it has the declared type.
+
+`accept` lets an argument in, `coerce` lets a result out (cast to the declared dtype of the same kind, never an alias of
+a read-only argument), `zeros` and `add` make the running sum of ``sequence_sum``.  Each is resolved while compiling
+from the type that a `TypeToken` carries; what does not fit is an error of compilation, shapes are compared at run time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.core import errors
+from numba.core.imputils import lower_constant
+from numba.extending import models, overload, register_model, typeof_impl
+from numba.np.numpy_support import from_dtype
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.numba_types import SequenceValue
+from fedmpi.local.records import element_names, record_of
+
+MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
+
+
+class TypeToken:
+    """A fedmpi type as a constant of compiled code; it has no run-time value."""
+
+    def __init__(self, type_: Type) -> None:
+        self.type = type_
+
+    def cache_key(self) -> str:
+        """Return what the compiled code depends on."""
+        return str(self.type)
+
+
+@functools.cache
+def token_of(type_: Type) -> TypeToken:
+    """Return the token of a type."""
+    return TypeToken(type_)
+
+
+class _TokenType(types.Dummy):  # type: ignore[misc]
+    def __init__(self, type_: Type) -> None:
+        self.type = type_
+        super().__init__(name=f"token({type_})")
+
+
+register_model(_TokenType)(models.OpaqueModel)
+
+
+@typeof_impl.register(TypeToken)
+def _typeof_token(value: TypeToken, context: Any) -> _TokenType:
+    return _TokenType(value.type)
+
+
+@lower_constant(_TokenType)
+def _lower_token(context: Any, builder: Any, type_: Any, value: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@typeof_impl.register(Computation)
+def _typeof_computation(value: Computation, context: Any) -> Any:
+    """A local computation called in the body of another is the call of its dispatcher."""
+    body = getattr(value.expression, "impl", None)
+    if body is None:
+        raise errors.NumbaTypeError(f"{MARK}{value.name} is a federated_computation: compiled code cannot call it")
+    if not body.compilable:
+        raise errors.NumbaTypeError(f"{MARK}{value.name} is a python_computation: compiled code cannot call it")
+    return types.Dispatcher(body.dispatcher)
+
+
+def _interpreted(*_: Any) -> Any:
+    raise NotImplementedError("for compiled code")
+
+
+def accept(value: Any, token: TypeToken) -> Any:
+    """Return an argument as the declared type; arrays are passed on as they are."""
+    return _interpreted(value, token)
+
+
+def coerce(value: Any, token: TypeToken) -> Any:
+    """Return a result as the declared type, in arrays of its own."""
+    return _interpreted(value, token)
+
+
+def zeros(token: TypeToken) -> Any:
+    """Return the zero of a type of tensors with known shapes."""
+    return _interpreted(token)
+
+
+def add(left: Any, right: Any, token: TypeToken) -> Any:
+    """Return the sum of two values in their dtype; an integer that does not fit raises `OverflowError`."""
+    return _interpreted(left, right, token)
+
+
+def _function(name: str, parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., Any]:
+    scope["__name__"] = __name__  # Numba's cache asks for the module of every function
+    exec(f"def {name}({parameters}):\n{body}", scope)
+    made: Callable[..., Any] = scope[name]
+    return made
+
+
+def _kind_of(value: Any) -> str | None:
+    if isinstance(value, types.Boolean):
+        return "b"
+    for class_, kind in ((types.Integer, "i"), (types.Float, "f"), (types.Complex, "c")):
+        if isinstance(value, class_):
+            return kind
+    return None
+
+
+def _expect(condition: bool, type_: Type, found: Any) -> None:
+    if not condition:
+        raise errors.NumbaTypeError(f"{MARK}expected {type_}, found {_readable(found)}")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, types.Array):
+        return f"{value.dtype}[{','.join('?' * value.ndim)}]"
+    if isinstance(value, types.BaseTuple):
+        names = element_names(getattr(value, "instance_class", ())) or [None] * len(value)
+        parts = [f"{n}={_readable(v)}" if n else _readable(v) for n, v in zip(names, value, strict=True)]
+        return f"<{','.join(parts)}>"
+    return str(types.unliteral(value))
+
+
+def _same_kind(dtype: np.dtype[Any], value: Any) -> bool:
+    return _kind_of(value) == ("i" if dtype.kind in "iu" else dtype.kind)
+
+
+def _cast(dtype: np.dtype[Any]) -> Any:
+    return bool if dtype.kind == "b" else dtype.type
+
+
+def _edge(value: Any, type_: Type, own: bool) -> Callable[..., Any]:
+    """Return the implementation of `coerce` (own) or `accept` for a value of a Numba type."""
+    match type_:
+        case TensorType(dtype, shape) if shape == ():
+            scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
+            _expect(_same_kind(dtype, scalar), type_, value)
+            text = "value[()]" if isinstance(value, types.Array) else "value"
+            return _function("edge", "value, token", f"    return cast({text})\n", {"cast": _cast(dtype)})
+        case TensorType():
+            return _array_edge(value, type_, own)
+        case StructType():
+            _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value)
+            order = _order(value, type_)
+            scope: dict[str, Any] = {"Record": record_of(type_), "edge_of": coerce if own else accept}
+            scope |= {f"T{i}": token_of(part) for i, part in enumerate(type_)}
+            parts = ", ".join(f"edge_of(value[{k}], T{i})" for i, k in enumerate(order))
+            return _function("edge", "value, token", f"    return Record({parts})\n", scope)
+        case SequenceType(element):
+            _expect(not own and isinstance(value, SequenceValue) and value.element == element, type_, value)
+            return _function("edge", "value, token", "    return value\n", {})
+    raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
+
+
+def _order(value: Any, type_: StructType) -> list[int]:
+    """Return for each element of the type its position in the value: by name where both have names."""
+    wanted = [name for name, _ in type_.items()]
+    found = element_names(getattr(value, "instance_class", ()))
+    if found is None or None in found or None in wanted:
+        return list(range(len(wanted)))
+    _expect(set(found) == set(wanted), type_, value)
+    return [list(found).index(name) for name in wanted]
+
+
+def _array_edge(value: Any, type_: TensorType, own: bool) -> Callable[..., Any]:
+    shape = type_.shape
+    assert shape is not None
+    is_array = isinstance(value, types.Array) and value.ndim == len(shape)
+    _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value)
+    body = ""
+    known = [(axis, size) for axis, size in enumerate(shape) if size is not None]
+    if known:
+        differs = " or ".join(f"value.shape[{axis}] != {size}" for axis, size in known)
+        body = f"    if {differs}:\n        raise TypeError('expected {type_}, found the dimensions', value.shape)\n"
+    text = "value" if value.layout == "C" else "ascontiguousarray(value)" if value.layout == "F" else "value.copy()"
+    if value.dtype != from_dtype(type_.dtype):
+        text += ".astype(dtype)"
+    elif own and not value.mutable and value.layout == "C":
+        text = "value.copy()"  # whatever is read-only may be an argument or a view of one
+    scope = {"ascontiguousarray": np.ascontiguousarray, "dtype": type_.dtype.type}
+    return _function("edge", "value, token", f"{body}    return {text}\n", scope)
+
+
+@overload(accept, strict=False)  # strict would compare annotations
+def _accept(value: Any, token: Any) -> Any:
+    return _edge(value, token.type, own=False)
+
+
+@overload(coerce, strict=False)  # strict would compare annotations
+def _coerce(value: Any, token: Any) -> Any:
+    return _edge(value, token.type, own=True)
+
+
+@overload(zeros, strict=False)  # strict would compare annotations
+def _zeros(token: Any) -> Any:
+    match token.type:
+        case TensorType(dtype, shape):
+            text = "cast(0)" if shape == () else f"empty({shape}, dtype)"
+            fill = "" if shape == () else "    value[...] = 0\n"
+            scope = {"cast": _cast(dtype), "empty": np.empty, "dtype": dtype.type}
+            return _function("zero", "token", f"    value = {text}\n{fill}    return value\n", scope)
+        case StructType():
+            scope = {"Record": record_of(token.type), "zeros": zeros}
+            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
+            parts = ", ".join(f"zeros(T{i})" for i in range(len(token.type)))
+            return _function("zero", "token", f"    return Record({parts})\n", scope)
+    return None
+
+
+@overload(add, strict=False)  # strict would compare annotations
+def _add(left: Any, right: Any, token: Any) -> Any:
+    match token.type:
+        case TensorType(dtype, shape):
+            scope: dict[str, Any] = {"cast": _cast(dtype), "empty": np.empty, "dtype": dtype.type}
+            scope["plus"] = _plus(dtype)
+            if shape == ():
+                return _function("sum_", "left, right, token", "    return plus(left, right)\n", scope)
+            body = (
+                "    total = empty(left.shape, dtype)\n"
+                "    out, a, b = total.ravel(), left.ravel(), right.ravel()\n"
+                "    for i in range(out.size):\n        out[i] = plus(a[i], b[i])\n    return total\n"
+            )
+            return _function("sum_", "left, right, token", body, scope)
+        case StructType():
+            scope = {"Record": record_of(token.type), "add": add}
+            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
+            parts = ", ".join(f"add(left[{i}], right[{i}], T{i})" for i in range(len(token.type)))
+            return _function("sum_", "left, right, token", f"    return Record({parts})\n", scope)
+    return None
+
+
+@functools.cache
+def _plus(dtype: np.dtype[Any]) -> Any:
+    """Return the compiled addition of two scalars of a dtype."""
+    cast = _cast(dtype)
+    if dtype.kind not in "iu":
+        return njit(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
+    info = np.iinfo(dtype)
+    overflow = f"        raise OverflowError('the sum does not fit {dtype.name}')\n"
+    if dtype.itemsize < 8:
+        body = f"    s = int64(a) + int64(b)\n    if s < {info.min} or s > {info.max}:\n{overflow}    return cast(s)\n"
+    elif dtype.kind == "u":
+        body = f"    s = uint64(a) + uint64(b)\n    if s < uint64(a):\n{overflow}    return s\n"
+    else:
+        body = f"    s = a + b\n    if (a < 0) == (b < 0) and (s < 0) != (a < 0):\n{overflow}    return s\n"
+    return njit(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))

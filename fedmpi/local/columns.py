@@ -1,0 +1,284 @@
+"""Columns: many values of one type in a few arrays.
+
+A `Column` holds ``count`` values of a type without a Python object for each.  The arrays follow the type, leaf by leaf:
+
+==============================  ==================================================================
+type of the values              arrays
+==============================  ==================================================================
+tensor of a known shape         ``data[count, *shape]``
+tensor ``dtype[?, *known]``     ``data[total, *known]``, ``offsets int64[count + 1]``
+tensor with other ``?``         ``data[total]``, ``offsets``, ``shapes int64[count, rank]``
+``str`` tensor                  UTF-8 JSON in ``data uint8[total]``, ``offsets``
+struct                          the arrays of its elements, one after the other
+sequence                        ``offsets int64[count + 1]``, then the arrays of its elements
+==============================  ==================================================================
+
+A client's data, ``<x=float32[?,784],y=int32[?]>*``, for all clients of a rank is such a column: every example's pixels
+lie in one contiguous array, a batch is a view.  Values are *normalised*: a tensor is a NumPy scalar or a contiguous
+array, a struct a tuple, a sequence a `PackedSequence`, a text a `str`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+
+Array = np.ndarray[Any, Any]
+_ALIGN = 64  # of each array in a message: a view of the received bytes is then as good as an array of its own
+
+
+@dataclass(frozen=True)
+class Column:
+    """``count`` normalised values of ``type``; the arrays are read-only and shared, never copied by a view."""
+
+    type: Type
+    count: int
+    arrays: tuple[Array, ...]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        return _element(self.type, self.arrays, 0, index)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(self.count))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for a in self.arrays)
+
+
+@dataclass(frozen=True)
+class PackedSequence:
+    """A normalised sequence: the values ``start`` to ``stop`` of a column."""
+
+    column: Column
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.column[i] for i in range(self.start, self.stop))
+
+    def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"element {index} of a sequence of {len(self)}")
+        return self.column[(self.stop if index < 0 else self.start) + index]
+
+
+def is_text(tensor: TensorType) -> bool:
+    """Tell whether a tensor holds texts (dtype ``str``)."""
+    return tensor.dtype.kind == "U"
+
+
+def layout(tensor: TensorType) -> str:
+    """Return how tensors of a type are stored: "fixed", "rows" (only the first dimension open), "open" or "text"."""
+    if is_text(tensor):
+        return "text"
+    if tensor.shape is None:
+        raise TypeError(f"{tensor}: a tensor of unknown rank cannot be stored in a sequence or sent; declare its rank")
+    if None not in tensor.shape:
+        return "fixed"
+    return "rows" if None not in tensor.shape[1:] else "open"
+
+
+_ARITY = {"fixed": 1, "rows": 2, "open": 3, "text": 2}
+
+
+def arity(type_: Type) -> int:
+    """Return the number of arrays of a column."""
+    match type_:
+        case TensorType():
+            return _ARITY[layout(type_)]
+        case StructType():
+            return sum(arity(t) for t in type_)
+        case SequenceType(element):
+            return 1 + arity(element)
+    raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+def _element(type_: Type, arrays: tuple[Array, ...], at: int, i: int) -> Any:
+    match type_:
+        case TensorType():
+            data = arrays[at]
+            kind = layout(type_)
+            if kind == "fixed":
+                return data[i]
+            chunk = data[arrays[at + 1][i] : arrays[at + 1][i + 1]]
+            if kind == "text":
+                return _decode(chunk)
+            return chunk if kind == "rows" else chunk.reshape(arrays[at + 2][i])
+        case StructType():
+            parts = []
+            for part in type_:
+                parts.append(_element(part, arrays, at, i))
+                at += arity(part)
+            return tuple(parts)
+        case SequenceType(element):
+            offsets = arrays[at]
+            inner = Column(element, int(offsets[-1]), arrays[at + 1 : at + 1 + arity(element)])
+            return PackedSequence(inner, int(offsets[i]), int(offsets[i + 1]))
+    raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+def _decode(data: Array) -> Any:
+    value = json.loads(data.tobytes().decode("utf-8"))
+    return value if isinstance(value, str) else np.array(value, dtype=object)
+
+
+def _encode(value: Any) -> Array:
+    text = json.dumps(value if isinstance(value, str) else np.asarray(value).tolist())
+    return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+
+
+def _frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+def offsets_of(lengths: Sequence[int]) -> Array:
+    """Return the offsets 0, l0, l0 + l1, … of consecutive pieces."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(np.asarray(lengths, dtype=np.int64), out=offsets[1:])
+    return _frozen(offsets)
+
+
+def _joined(chunks: Sequence[Array], dtype: Any, tail: tuple[int, ...]) -> Array:
+    if not chunks:
+        return _frozen(np.empty((0, *tail), dtype=dtype))
+    return _frozen(np.ascontiguousarray(np.concatenate(chunks)) if len(chunks) > 1 else np.array(chunks[0], order="C"))
+
+
+def pack(type_: Type, values: Sequence[Any]) -> Column:
+    """Copy normalised values into a new column."""
+    return Column(type_, len(values), tuple(_pack(type_, values)))
+
+
+def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
+    match type_:
+        case TensorType(dtype, shape):
+            kind = layout(type_)
+            if kind == "fixed":
+                data = np.empty((len(values), *(shape or ())), dtype=dtype)
+                for i, value in enumerate(values):
+                    data[i] = value
+                return [_frozen(data)]
+            chunks = [_encode(v) for v in values] if kind == "text" else list(values)
+            if kind == "text":
+                return [_joined(chunks, np.uint8, ()), offsets_of([len(c) for c in chunks])]
+            if kind == "rows":
+                tail = tuple(int(d or 0) for d in (shape or ())[1:])
+                return [_joined(chunks, dtype, tail), offsets_of([len(c) for c in chunks])]
+            shapes = np.array([c.shape for c in chunks], dtype=np.int64).reshape(len(chunks), len(shape or ()))
+            flat = [c.reshape(-1) for c in chunks]
+            return [_joined(flat, dtype, ()), offsets_of([len(c) for c in flat]), _frozen(shapes)]
+        case StructType():
+            return [a for k, part in enumerate(type_) for a in _pack(part, [v[k] for v in values])]
+        case SequenceType(element):
+            members = [v for sequence in values for v in sequence]
+            return [offsets_of([len(s) for s in values]), *_pack(element, members)]
+    raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+def zip_columns(type_: StructType, columns: Sequence[Column], count: int) -> Column:
+    """Return the column of structs whose elements are the values of ``columns``; nothing is copied."""
+    return Column(type_, count, tuple(a for column in columns for a in column.arrays))
+
+
+def pick(column: Column, index: int) -> Column:
+    """Return the column of element ``index`` of a column of structs; nothing is copied."""
+    assert isinstance(column.type, StructType)
+    parts = list(column.type)
+    at = sum(arity(t) for t in parts[:index])
+    return Column(parts[index], column.count, column.arrays[at : at + arity(parts[index])])
+
+
+def take(column: Column, indices: Sequence[int]) -> Column:
+    """Return a new column of the values at ``indices``, in that order."""
+    return pack(column.type, [column[i] for i in indices])
+
+
+def sizes(column: Column) -> Array:
+    """Return the bytes of data of each value, int64[count]: what ownership balances."""
+    return _sizes(column.type, column.arrays, 0, column.count)
+
+
+def _sizes(type_: Type, arrays: tuple[Array, ...], at: int, count: int) -> Array:
+    match type_:
+        case TensorType():
+            data = arrays[at]
+            row = data[:1].nbytes if len(data) else 0
+            return np.full(count, row, dtype=np.int64) if layout(type_) == "fixed" else np.diff(arrays[at + 1]) * row
+        case StructType():
+            total = np.zeros(count, dtype=np.int64)
+            for part in type_:
+                total += _sizes(part, arrays, at, count)
+                at += arity(part)
+            return total
+        case SequenceType(element):
+            offsets = arrays[at]
+            inner = np.concatenate([[0], np.cumsum(_sizes(element, arrays, at + 1, int(offsets[-1])))])
+            return np.asarray(inner[offsets[1:]] - inner[offsets[:-1]], dtype=np.int64)
+    raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+# --- messages: a column as bytes -------------------------------------------------------------------------------------
+
+
+def leaf_formats(type_: Type) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Return dtype and inner shape of each array of a column of this type."""
+    match type_:
+        case TensorType(dtype, shape):
+            offsets = (np.dtype(np.int64), ())
+            known = tuple(int(d) for d in (shape or ()) if d is not None)
+            return {
+                "fixed": [(dtype, known)],
+                "rows": [(dtype, known), offsets],
+                "open": [(dtype, ()), offsets, (np.dtype(np.int64), (len(shape or ()),))],
+                "text": [(np.dtype(np.uint8), ()), offsets],
+            }[layout(type_)]
+        case StructType():
+            return [f for part in type_ for f in leaf_formats(part)]
+        case SequenceType(element):
+            return [(np.dtype(np.int64), ()), *leaf_formats(element)]
+    raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // _ALIGN) * _ALIGN
+
+
+def to_bytes(column: Column) -> Array:
+    """Return the column as one array of bytes: its count and the arrays' lengths, then the arrays, each aligned."""
+    head = np.array([column.count, *(len(a) for a in column.arrays)], dtype=np.int64)
+    pieces = [head, *column.arrays]
+    message = np.zeros(sum(_padded(p.nbytes) for p in pieces), dtype=np.uint8)
+    at = 0
+    for piece in pieces:
+        message[at : at + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+        at += _padded(piece.nbytes)
+    return message
+
+
+def from_bytes(type_: Type, message: Array) -> Column:
+    """Return the column that `to_bytes` wrote; its arrays are views of ``message``."""
+    formats = leaf_formats(type_)
+    head = message[: 8 * (1 + len(formats))].view(np.int64)
+    at = _padded(head.nbytes)
+    arrays = []
+    for length, (dtype, inner) in zip(head[1:], formats, strict=True):
+        shape = (int(length), *inner)
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        arrays.append(_frozen(message[at : at + nbytes].view(dtype).reshape(shape)))
+        at += _padded(nbytes)
+    return Column(type_, int(head[0]), tuple(arrays))

@@ -1,0 +1,127 @@
+"""A function value of the language, compiled: normalised values in, normalised values out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local import cache
+from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
+from fedmpi.local.codegen import Generator, generate
+
+
+class CompiledFunction:
+    """``function`` compiled for its parameter; ``captured`` lists what it needs besides (see `codegen.generate`).
+
+    Raises `codegen.NotCompilable` for what only the interpreter can do, `CompileError` for what Numba refuses.
+    """
+
+    def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
+        generator, self.captured, text = generate(function, parameter, result)
+        self.parameter, self.result, self.name = parameter, result, name
+        self._entry = _compile(generator, text, name)
+
+    def __call__(self, argument: Any, captures: Any) -> Any:
+        """Run on one argument and the values of ``captured``."""
+        flat: list[Any] = []
+        if self.parameter is not None:
+            flatten(argument, self.parameter, flat)
+        for value, captured in zip(captures, self.captured, strict=True):
+            flatten(value, captured.type, flat)
+        progress = np.full(1, -1, dtype=np.int64)
+        try:
+            leaves = self._entry(progress, *flat)
+        except Exception as error:
+            if progress[0] >= 0:
+                note_batch(error, int(progress[0]))
+            raise
+        return unflatten(self.result, iter(leaves))
+
+
+def flatten(value: Any, type_: Type, out: list[Any]) -> None:
+    """Append the leaves of a normalised value, in the order of the entry's parameters."""
+    match type_:
+        case TensorType():
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                value = value.view()
+                value.flags.writeable = False  # the compiled signature says read-only
+            out.append(value)
+        case StructType():
+            for part, part_type in zip(value, type_, strict=True):
+                flatten(part, part_type, out)
+        case SequenceType():
+            out += value.column.arrays
+            out += (value.start, value.stop)
+
+
+def unflatten(type_: Type, leaves: Any) -> Any:
+    """Return the normalised value whose leaves the entry returned."""
+    if isinstance(type_, StructType):
+        return tuple(unflatten(part, leaves) for part in type_)
+    assert isinstance(type_, TensorType)
+    leaf = next(leaves)
+    return leaf if isinstance(leaf, np.ndarray) else type_.dtype.type(leaf)
+
+
+@functools.cache
+def prepare_numba() -> None:
+    """Make ready for compiled code: extensions registered, every loaded BLAS on one thread.
+
+    ``np.dot`` gives other bits on other numbers of threads, and ranks are the parallelism.
+    """
+    import scipy.linalg.cython_blas  # noqa: F401  # what Numba's np.dot calls: loaded before the threads are set
+    import threadpoolctl
+
+    from fedmpi.local import coerce, numba_types  # noqa: F401
+
+    threadpoolctl.threadpool_limits(1)
+
+
+def _compile(generator: Generator, text: str, name: str) -> Any:
+    from numba import njit, types
+    from numba.core.errors import NumbaError
+    from numba.np.numpy_support import from_dtype
+
+    prepare_numba()
+    signature: list[Any] = [types.Array(types.int64, 1, "C")]
+    for dtype, rank in generator.signature:
+        scalar = types.int64 if dtype is None else from_dtype(np.dtype(dtype))
+        signature.append(types.Array(scalar, rank, "C", readonly=True) if rank else scalar)
+    key = _key(generator, text, signature)
+    with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
+        entry = njit(error_model="numpy", cache=on_disk)(function)
+        try:
+            entry.compile(tuple(signature))
+        except NumbaError:
+            raise
+        except Exception:  # a damaged or unwritable cache must not stop a run that can compile
+            entry = njit(error_model="numpy")(function)
+            entry.compile(tuple(signature))
+    entry.disable_compile()
+    return entry
+
+
+def _key(generator: Generator, text: str, signature: list[Any]) -> str | None:
+    """Return the hash of all that the compiled code depends on, None where that cannot be told."""
+    from fedmpi.local.coerce import TypeToken
+
+    digest = hashlib.sha256(f"{cache.versions()}\n{signature}\n{text}".encode())
+    for name, value in sorted(generator.scope.items()):
+        digest.update(name.encode())
+        if isinstance(value, TypeToken):
+            digest.update(str(value.type).encode())
+        elif hasattr(value, "element_names"):
+            digest.update(repr(value.element_names).encode())
+        elif not name.islower():  # the helpers of coerce and numba_types are lower case, and part of the versions
+            try:
+                digest.update(cache.fingerprint(value).encode())
+            except cache.Uncacheable:
+                return None
+    return digest.hexdigest()
+
+
+__all__ = ["CompiledFunction", "LocalBody", "NumbaBody", "flatten", "prepare_numba", "unflatten"]

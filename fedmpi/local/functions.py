@@ -1,0 +1,65 @@
+"""Function values ready to run: compiled where that pays, interpreted otherwise, with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fedmpi.language.expressions import Apply, Closure, Expr, Kernel, evaluate, walk
+from fedmpi.language.types import FunctionType, Type
+from fedmpi.local.bodies import LocalBody
+from fedmpi.local.codegen import Lifted, NotCompilable, Parts
+from fedmpi.local.compiled import CompiledFunction
+from fedmpi.local.interpret import Interpreter
+
+Resolve = Callable[[Any], Any]
+
+
+class LocalFunction:
+    """An unplaced function value whose captured values are symbols (objects with a ``type``) until it is called."""
+
+    def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
+        self._function, self.name = function, name
+        self._compiled: CompiledFunction | None = None
+        if isinstance(function, Closure) and has_loop(function.function.body):
+            try:
+                self._compiled = CompiledFunction(function, parameter, result, name)
+            except NotCompilable:
+                self._compiled = None
+
+    def bound(self, resolve: Resolve) -> Callable[[Any], Any]:
+        """Return the function of one normalised argument; ``resolve`` gives the value of a captured symbol."""
+        compiled = self._compiled
+        if compiled is not None:
+            captures = [resolve(symbol) for symbol in compiled.captured]
+            return lambda argument: compiled(argument, captures)
+        function, interpreter = concrete(self._function, resolve), Interpreter()
+        return lambda argument: interpreter.invoke(function, argument)
+
+
+def concrete(value: Any, resolve: Resolve) -> Any:
+    """Return a symbolic value with every symbol replaced by what ``resolve`` gives."""
+    match value:
+        case LocalBody() | None:
+            return value
+        case Closure(function, env):
+            return Closure(function, Lifted(env, lambda v: concrete(v, resolve)))
+        case Parts(parts):
+            return tuple(concrete(part, resolve) for part in parts)
+    return resolve(value)
+
+
+def has_loop(expr: Expr) -> bool:
+    """Tell whether an expression works through a sequence: compiled, that is one loop."""
+    return any(isinstance(node, Apply) and node.op.startswith("sequence_") for node in walk(expr))
+
+
+def local_function(expr: Expr, name: str) -> Callable[[Any], Any]:
+    """Return a closed unplaced function as a Python function of one normalised argument."""
+    if isinstance(expr, Kernel):
+        body: LocalBody = expr.impl
+        return body
+    type_ = expr.type
+    assert isinstance(type_, FunctionType)
+    function = evaluate(expr, {}, Interpreter())
+    return LocalFunction(function, type_.parameter, type_.result, name).bound(lambda value: value)

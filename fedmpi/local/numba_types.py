@@ -1,0 +1,329 @@
+"""What Numba has to learn: records with names in brackets, dict literals as records, sequences that can be iterated.
+
+Importing this module registers the extensions; it is imported before anything is compiled and not earlier (Numba takes
+0.6 s). Nothing is hashed at run time: a name in brackets is a constant and resolves to a position while compiling.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from typing import Any
+
+from numba import types
+from numba.core import cgutils, errors, ir
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.imputils import (
+    RefType,
+    impl_ret_borrowed,
+    impl_ret_new_ref,
+    iternext_impl,
+    lower_builtin,
+)
+from numba.core.ir_utils import mk_unique_var
+from numba.core.registry import cpu_target
+from numba.core.typing.templates import AbstractTemplate, infer, signature
+from numba.core.untyped_passes import IRProcessing
+from numba.extending import intrinsic, models, overload, register_model
+
+from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.local.columns import arity, layout
+from fedmpi.local.records import element_names, record_class, record_of
+
+# --- record["name"] --------------------------------------------------------------------------------------------------
+
+
+def _position(record: types.Type, name: str) -> int | None:
+    names = element_names(record.instance_class)
+    return names.index(name) if names is not None and name in names else None
+
+
+@infer
+class _RecordItem(AbstractTemplate):
+    key = "static_getitem"
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        record, name = args
+        if isinstance(record, types.BaseNamedTuple) and isinstance(name, str):
+            position = _position(record, name)
+            if position is None:
+                names = ", ".join(map(str, element_names(record.instance_class) or ()))
+                raise errors.NumbaTypeError(f"no element {name!r}; there are {names}")
+            return signature(list(record)[position], *args)
+        return None
+
+
+@lower_builtin("static_getitem", types.NamedTuple, types.StringLiteral)
+@lower_builtin("static_getitem", types.NamedUniTuple, types.StringLiteral)
+def _lower_record_item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    record, name = sig.args
+    position = _position(record, name if isinstance(name, str) else name.literal_value)
+    item = builder.extract_value(args[0], position)
+    return impl_ret_borrowed(context, builder, sig.return_type, item)
+
+
+# --- {"weights": w, "bias": b} ---------------------------------------------------------------------------------------
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _DictLiterals(FunctionPass):
+    """Replace dict literals with constant string keys, ``dict(a=…)`` and ``OrderedDict(a=…)`` by records.
+
+    Numba's own dictionaries hold values of one type only and hash their keys at run time.
+    """
+
+    _name = "fedmpi_dict_literals"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        replaced: set[str] = set()  # variables that held dict or OrderedDict, which Numba cannot type
+        changed = False
+        for block in state.func_ir.blocks.values():
+            body: list[Any] = []
+            for statement in block.body:
+                record = self._record_of(state.func_ir, statement)
+                if record is not None:
+                    names, values = record
+                    changed = True
+                    body += self._construct(state.func_ir, block, statement, names, values)
+                    if statement.value.op == "call":
+                        replaced.add(statement.value.func.name)
+                else:
+                    body.append(statement)
+            block.body = body
+        for block in state.func_ir.blocks.values():
+            block.body = [s for s in block.body if not (isinstance(s, ir.Assign) and s.target.name in replaced)]
+        return changed
+
+    @staticmethod
+    def _record_of(func_ir: Any, statement: Any) -> tuple[list[str], list[Any]] | None:
+        value = getattr(statement, "value", None)
+        if not isinstance(statement, ir.Assign) or not isinstance(value, ir.Expr):
+            return None
+        if value.op == "build_map":
+            keys = [getattr(_definition(func_ir, key), "value", None) for key, _ in value.items]
+            if keys and all(isinstance(k, str) for k in keys) and len(set(keys)) == len(keys):
+                return [str(k) for k in keys], [v for _, v in value.items]
+        if value.op == "call" and value.kws and not value.args and not value.vararg:
+            function = _definition(func_ir, value.func)
+            if getattr(function, "value", None) in (dict, OrderedDict) or _is_collections_ordered_dict(
+                func_ir, function
+            ):
+                return [k for k, _ in value.kws], [v for _, v in value.kws]
+        return None
+
+    @staticmethod
+    def _construct(func_ir: Any, block: Any, statement: Any, names: list[str], values: list[Any]) -> list[Any]:
+        loc = statement.loc
+        constructor = ir.Var(block.scope, mk_unique_var("$record"), loc)
+        made = ir.Global("Record", record_class(tuple(names)), loc)
+        call = ir.Expr.call(constructor, values, (), loc)
+        func_ir._definitions[constructor.name].append(made)
+        func_ir._definitions[statement.target.name] = [call]
+        return [ir.Assign(made, constructor, loc), ir.Assign(call, statement.target, loc)]
+
+
+def _definition(func_ir: Any, var: Any) -> Any:
+    try:
+        return func_ir.get_definition(var)
+    except KeyError:
+        return None
+
+
+def _is_collections_ordered_dict(func_ir: Any, function: Any) -> bool:
+    if not isinstance(function, ir.Expr) or function.op != "getattr" or function.attr != "OrderedDict":
+        return False
+    return getattr(getattr(_definition(func_ir, function.value), "value", None), "__name__", "") == "collections"
+
+
+class BodyCompiler(CompilerBase):  # type: ignore[misc]
+    """Numba's compiler for the bodies of local computations."""
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        pipeline.add_pass_after(_DictLiterals, IRProcessing)
+        pipeline.finalize()
+        return [pipeline]
+
+
+# --- for batch in batches --------------------------------------------------------------------------------------------
+
+
+_PROGRESS = types.Array(types.int64, 1, "C")
+
+
+class SequenceValue(types.IterableType):  # type: ignore[misc]
+    """A packed sequence: the arrays of a column of its elements, and where it starts and stops.
+
+    A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.
+    """
+
+    mutable = False
+
+    def __init__(self, element: Type, arrays: Any) -> None:
+        self.element, self.arrays = element, arrays
+        super().__init__(name=f"sequence({element}, {arrays})")
+
+    @property
+    def iterator_type(self) -> Any:
+        return SequenceIterator(self)
+
+
+class SequenceIterator(types.SimpleIteratorType):  # type: ignore[misc]
+    """An iterator over a packed sequence."""
+
+    def __init__(self, sequence: SequenceValue) -> None:
+        self.sequence = sequence
+        super().__init__(f"iterator({sequence.name})", _element_signature(sequence)[1].return_type)
+
+
+def _element_signature(sequence: SequenceValue) -> Any:
+    typing = cpu_target.typing_context
+    function = typing.resolve_value_type(element_at)
+    return function, typing.resolve_function_type(function, (sequence, types.int64), {})
+
+
+@register_model(SequenceValue)
+class _SequenceModel(models.StructModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, value: Any) -> None:
+        super().__init__(
+            manager,
+            value,
+            [("arrays", value.arrays), ("progress", _PROGRESS), ("start", types.int64), ("stop", types.int64)],
+        )
+
+
+@register_model(SequenceIterator)
+class _IteratorModel(models.StructModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, value: Any) -> None:
+        members = [("sequence", value.sequence), ("index", types.EphemeralPointer(types.int64))]
+        super().__init__(manager, value, members)
+
+
+def _proxy(context: Any, builder: Any, type_: Any, value: Any = None) -> Any:
+    return cgutils.create_struct_proxy(type_)(context, builder, value=value)
+
+
+@intrinsic
+def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: Any, stop: Any) -> Any:
+    """Return the sequence ``start`` to ``stop`` of a column; ``token`` names the type of its elements."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = _proxy(context, builder, sig.return_type)
+        _, value.arrays, value.progress, value.start, value.stop = args
+        return impl_ret_borrowed(context, builder, sig.return_type, value._getvalue())
+
+    return SequenceValue(token.type, arrays)(token, arrays, _PROGRESS, types.int64, types.int64), generate
+
+
+@intrinsic
+def _arrays_of(typing: Any, sequence: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = _proxy(context, builder, sig.args[0], args[0])
+        return impl_ret_borrowed(context, builder, sig.return_type, value.arrays)
+
+    return sequence.arrays(sequence), generate
+
+
+@intrinsic
+def _bounds_of(typing: Any, sequence: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = _proxy(context, builder, sig.args[0], args[0])
+        return context.make_tuple(builder, sig.return_type, [value.start, value.stop])
+
+    return types.UniTuple(types.int64, 2)(sequence), generate
+
+
+def element_at(sequence: Any, index: int) -> Any:
+    """Return value ``index`` of the sequence's column (compiled code only)."""
+    raise NotImplementedError("element_at is for compiled code")
+
+
+@overload(element_at, strict=False)
+def _element_at(sequence: Any, index: int) -> Any:
+    if not isinstance(sequence, SequenceValue):
+        return None
+    scope: dict[str, Any] = {"arrays_of": _arrays_of, "__name__": __name__}
+    text = _element_text(sequence.element, 0, scope)
+    exec(f"def implementation(sequence, index):\n    arrays = arrays_of(sequence)\n    return {text}\n", scope)
+    return scope["implementation"]
+
+
+def _element_text(type_: Type, at: int, scope: dict[str, Any]) -> str:
+    """Return the expression for one value of a column whose arrays begin at ``at`` (see `columns.Column`)."""
+    match type_:
+        case TensorType(_, shape):
+            kind = layout(type_)
+            if kind == "fixed":
+                return f"arrays[{at}][index]"
+            chunk = f"arrays[{at}][arrays[{at + 1}][index]:arrays[{at + 1}][index + 1]]"
+            if kind == "rows":
+                return chunk
+            dimensions = ", ".join(f"arrays[{at + 2}][index, {d}]" for d in range(len(shape or ())))
+            return f"{chunk}.reshape(({dimensions},))"
+        case StructType():
+            parts = []
+            for part in type_:
+                parts.append(_element_text(part, at, scope))
+                at += arity(part)
+            name = f"Record{at}_{len(parts)}_{len(scope)}"
+            scope[name] = record_of(type_)
+            return f"{name}({', '.join(parts)})"
+    raise errors.TypingError(f"a sequence cannot hold {type_} in compiled code")
+
+
+@overload(len)
+def _sequence_len(sequence: Any) -> Any:
+    if isinstance(sequence, SequenceValue):
+
+        def implementation(sequence: Any) -> Any:
+            start, stop = _bounds_of(sequence)
+            return stop - start
+
+        return implementation
+    return None
+
+
+@overload(operator.getitem, strict=False)
+def _sequence_getitem(sequence: Any, index: Any) -> Any:
+    if isinstance(sequence, SequenceValue) and isinstance(index, types.Integer):
+
+        def implementation(sequence: Any, index: Any) -> Any:
+            start, stop = _bounds_of(sequence)
+            if index < 0:
+                index += stop - start
+            if index < 0 or index >= stop - start:
+                raise IndexError("index outside the sequence")
+            return element_at(sequence, start + index)
+
+        return implementation
+    return None
+
+
+@lower_builtin("getiter", SequenceValue)
+def _getiter(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    iterator = _proxy(context, builder, sig.return_type)
+    iterator.sequence = args[0]
+    iterator.index = cgutils.alloca_once_value(builder, _proxy(context, builder, sig.args[0], args[0]).start)
+    context.nrt.incref(builder, sig.args[0], args[0])
+    return impl_ret_new_ref(context, builder, sig.return_type, iterator._getvalue())
+
+
+@lower_builtin("iternext", SequenceIterator)
+@iternext_impl(RefType.NEW)
+def _iternext(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> None:
+    iterator = _proxy(context, builder, sig.args[0], args[0])
+    sequence_type = sig.args[0].sequence
+    index = builder.load(iterator.index)
+    sequence = _proxy(context, builder, sequence_type, iterator.sequence)
+    valid = builder.icmp_signed("<", index, sequence.stop)
+    result.set_valid(valid)
+    with builder.if_then(valid):
+        progress = _proxy(context, builder, _PROGRESS, sequence.progress)
+        builder.store(builder.sub(index, sequence.start), progress.data)
+        function, element_signature = _element_signature(sequence_type)
+        result.yield_(context.get_function(function, element_signature)(builder, [iterator.sequence, index]))
+        builder.store(builder.add(index, cgutils.intp_t(1)), iterator.index)

@@ -1,0 +1,57 @@
+"""Records: how a struct arrives in a local computation.
+
+A record is a named tuple whose elements can also be reached by name in brackets, so that ``model.weights``,
+``model["weights"]``, ``model[0]`` and ``weights, bias = model`` all work, in Python and in compiled code alike
+(`fedmpi.local.numba_types` teaches Numba the brackets).  Any string may name an element; one that is no identifier is
+reached through the brackets only.
+"""
+
+from __future__ import annotations
+
+import functools
+import keyword
+from collections import namedtuple
+from typing import Any
+
+from fedmpi.language.types import StructType
+
+
+def _attribute(name: str | None, position: int) -> str:
+    usable = name is not None and name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+    return str(name) if usable else f"element{position}_"
+
+
+@functools.cache
+def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
+    """Return the record class for elements of these names (None: no name).
+
+    One class for each tuple of names: Numba unifies two values of a variable only if their classes are the same.
+    """
+    base: Any = namedtuple("Record", [_attribute(name, i) for i, name in enumerate(names)])
+
+    def getitem(self: tuple[Any, ...], key: Any) -> Any:
+        if isinstance(key, str):
+            if key not in names:
+                raise KeyError(f"no element {key!r}; there are {', '.join(map(str, names))}")
+            key = names.index(key)
+        return tuple.__getitem__(self, key)
+
+    return type("Record", (base,), {"__slots__": (), "__getitem__": getitem, "element_names": names})
+
+
+def names_of(struct: StructType) -> tuple[str | None, ...]:
+    """Return the names of a struct's elements, None for an element without one."""
+    return tuple(name for name, _ in struct.items())
+
+
+def record_of(struct: StructType) -> type[tuple[Any, ...]]:
+    """Return the record class of a struct type."""
+    return record_class(names_of(struct))
+
+
+def element_names(value: Any) -> tuple[str | None, ...] | None:
+    """Return the names of a record's or named tuple's elements; None for a plain tuple."""
+    names = getattr(value, "element_names", None)
+    if names is None:
+        names = getattr(value, "_fields", None)
+    return None if names is None else tuple(names)

@@ -1,0 +1,8 @@
+"""The machine below the language: plans, the executor, MPI."""
+
+from fedmpi.runtime.context import MpiContext as MpiContext
+from fedmpi.runtime.context import client_data as client_data
+from fedmpi.runtime.context import is_server as is_server
+from fedmpi.runtime.context import plan as plan
+from fedmpi.runtime.context import replicate as replicate
+from fedmpi.runtime.reference import ReferenceContext as ReferenceContext

@@ -1,0 +1,99 @@
+"""The arguments of a call, checked against their types before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedmpi.language.errors import InvalidNonAllEqualValueError
+from fedmpi.language.placements import SERVER
+from fedmpi.language.source import user_location
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.local.client_data import ClientData
+from fedmpi.local.columns import Column, pack
+from fedmpi.local.values import ArgumentError, describe, normalise, struct_parts
+from fedmpi.runtime.plan import contains
+
+
+def refuse(name: str, error: ArgumentError) -> TypeError:
+    """Return the error of a call: computation, parameter, expected, found, and the user's line."""
+    return TypeError(f"{name}: parameter {error}\n  at {user_location()}")
+
+
+Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value
+
+
+def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: bool = True) -> list[Part]:
+    """Return the parts of an argument: federated, functional or unplaced.
+
+    With ``server`` False, anything may stand for a value at the server: it is not looked at.
+    """
+    if not isinstance(type_, StructType) or not contains(type_, (FederatedType, FunctionType)):
+        return [(path, type_, argument)]
+    try:
+        parts = [None] * len(type_) if not server and _at_server(type_) else struct_parts(argument, type_)
+    except ArgumentError as error:
+        raise error.inside(label(path)) from None
+    out = []
+    for i, ((name, part_type), part) in enumerate(zip(type_.items(), parts, strict=True)):
+        out += split(part, part_type, (*path, name if name is not None else str(i)), server=server)
+    return out
+
+
+def _at_server(type_: Type) -> bool:
+    """Tell whether all of a struct is at the server."""
+    if isinstance(type_, StructType):
+        return all(map(_at_server, type_))
+    return isinstance(type_, FederatedType) and type_.placement is SERVER
+
+
+def label(path: tuple[str, ...]) -> str:
+    """Return a part's name for messages."""
+    return ".".join(path) or "argument"
+
+
+def check(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
+    """Normalise a part, errors naming it."""
+    try:
+        return normalise(value, type_)
+    except ArgumentError as error:
+        raise error.inside(label(path)) from None
+
+
+def client_count(value: Any, type_: FederatedType, path: tuple[str, ...]) -> int:
+    """Return the number of clients in an argument at the clients."""
+    if isinstance(value, ClientData | list | tuple):
+        return len(value)
+    raise InvalidNonAllEqualValueError(
+        f"parameter {label(path)}: expected a list with one value for each client for {type_}, found {describe(value)}"
+    )
+
+
+def common_count(counts: list[tuple[tuple[str, ...], int]]) -> int | None:
+    """Return the number of clients that all arguments agree on; None without any."""
+    for path, count in counts[1:]:
+        first_path, first = counts[0]
+        if count != first:
+            raise ValueError(
+                f"Conflicting cardinalities for CLIENTS: {first} vs {count} "
+                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})"
+            )
+    return counts[0][1] if counts else None
+
+
+class ClientError(Exception):
+    """What went wrong for one client; the cause is the error itself."""
+
+    def __init__(self, client: int, cause: BaseException) -> None:
+        super().__init__(client, cause)
+        self.client, self.cause = client, cause
+
+
+def pack_members(values: Any, member: Type, indices: list[int], path: tuple[str, ...]) -> Column:
+    """Check and pack the members of the clients ``indices``."""
+    members = []
+    for index in indices:
+        try:
+            members.append(normalise(values[index], member))
+        except ArgumentError as error:
+            raise ClientError(index, error.inside(f"client {index}").inside(label(path))) from None
+    return pack(member, members)

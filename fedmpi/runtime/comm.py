@@ -1,0 +1,391 @@
+"""The communicator: typed messages between the ranks, waits that notice a rank that has left, and one way to abort.
+
+The one module that imports mpi4py, and only when the first `Communicator` is opened.  Buffers are NumPy arrays and
+travel by the upper-case, typed methods; nothing is pickled.  A world of one rank is the same code.
+
+Waiting.  A blocking MPI call cannot notice that the rank it waits for has ended its script (MPI then waits for ever),
+and MPICH's spins on a core that a working rank may need.  So where a rank may wait long (the header of a round, the
+agreement at its end) it starts the non-blocking collective and tests it: for a moment as fast as it can, then with
+short sleeps, and looks for goodbyes in between (exits.py has the other side).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.runtime import launch
+
+__all__ = ["Communicator", "Departure", "is_active", "opened", "watch_openings"]
+
+Bytes = NDArray[np.uint8]
+
+# Tags on the private communicator.
+GOODBYE, WAITING, DATA = 1, 2, 3
+# MPI counts are 32-bit before MPI-4 (Open MPI 5 is MPI 3.1), so longer messages go in pieces of this many bytes.
+PIECE = 1 << 30
+# Seconds of testing without sleep while a rank waits: where ranks share cores, and where each has its own.
+SPIN_CROWDED, SPIN = 200e-6, 1.0
+# Seconds of one sleep between two tests, from the first to the longest.
+NAP_FIRST, NAP_LONGEST = 50e-6, 1e-3
+# Seconds after which a rank that waits in vain ends the job itself; the rank that left does so before, with its stack.
+IN_VAIN = 5.0
+# MPICH drops what is still on its way to the launcher's stderr when a rank aborts.
+BEFORE_ABORT = 0.2
+
+
+class Departure(NamedTuple):
+    """A goodbye: how many calls its rank has completed, and whether it left by an exception."""
+
+    calls: int
+    raised: bool
+
+
+class Communicator:
+    """A private duplicate of an MPI communicator.
+
+    `rank`, `size`, `host`; `cores` that this process may run on; `ranks_on_node` of this communicator.
+    `call` and `doing` are written by the executor: the number of the current federated call, counted from 1, and its
+    text, such as "federated_train at train.py:30".  `doing` is empty between calls: a rank that leaves then has
+    completed `call` calls, and one that leaves in the middle of a call has completed `call - 1`.
+    """
+
+    @classmethod
+    def open(cls, comm: Any = None) -> Communicator:
+        """Return the communicator over `comm` (an mpi4py intracommunicator; the world by default).
+
+        Collective over `comm` the first time; afterwards the same object is returned.  Loads and initialises MPI.
+
+        Raises:
+            LaunchError: The processes cannot form one world, or there is no MPI library.
+            ValueError: `comm` is an intercommunicator or null.
+
+        """
+        mpi = _load_mpi()
+        given = mpi.COMM_WORLD if comm is None else comm
+        if given == mpi.COMM_NULL or given.Is_inter():
+            raise ValueError("the communicator must be an intracommunicator that this rank belongs to")
+        known = given.Get_attr(_keyval(mpi))
+        if known is None:
+            known = cls(mpi, given)
+            given.Set_attr(_keyval(mpi), known)
+            _opened.append(known)
+            if _at_opening is not None:
+                _at_opening(known)
+        return known  # type: ignore[no-any-return]
+
+    def __init__(self, mpi: Any, given: Any) -> None:
+        """Duplicate `given`; use `open`."""
+        self._mpi = mpi
+        self._comm = given.Dup()
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.host = socket.gethostname()
+        self.cores = len(os.sched_getaffinity(0))
+        self.ranks_on_node, node_cores = self._survey_node()
+        self.call = 0
+        self.doing = ""
+        self.departed: dict[int, Departure] = {}  # by rank
+        self._told: set[int] = set()  # departed ranks that know that we wait
+        self._posted: list[Any] = []  # requests of small messages and their buffers
+        # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
+        self._spin = SPIN_CROWDED if self.ranks_on_node > node_cores else SPIN
+        self._status = mpi.Status()
+        self._mine, self._agreed = np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def __repr__(self) -> str:
+        return f"<Communicator rank {self.rank} of {self.size} on {self.host}>"
+
+    def _survey_node(self) -> tuple[int, int]:
+        """Return how many ranks share this rank's node, and how many cores they may run on between them."""
+        node = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED, self.rank)
+        mask = np.zeros(1024, np.uint8)  # the kernel's largest CPU set has 8,192 bits
+        for core in os.sched_getaffinity(0):
+            mask[core >> 3] |= 1 << (core & 7)
+        node.Allreduce(self._mpi.IN_PLACE, mask, self._mpi.BOR)
+        ranks: int = node.Get_size()
+        node.Free()
+        return ranks, int(np.unpackbits(mask).sum())
+
+    # Collectives of a round.
+
+    def bcast(self, buffer: NDArray[Any], root: int = 0, *, wait: bool = True) -> None:
+        """Send `buffer` of rank `root` to all, in place.
+
+        `buffer` is C-contiguous, of one size and type on all ranks, of any numeric dtype and size.  `wait=False` is the
+        plain blocking MPI_Bcast, for when `root` is known to be sending already (right after a header).
+        """
+        if self.size == 1 or buffer.nbytes == 0:
+            return
+        if not buffer.flags.c_contiguous:
+            raise ValueError("a buffer for MPI must be C-contiguous")
+        if buffer.nbytes <= PIECE:
+            pieces = [[buffer, buffer.nbytes, self._mpi.BYTE]]
+        else:
+            pieces = [piece for _, piece in self._pieces({root: buffer})]
+        for piece in pieces:
+            if wait:
+                self._wait(self._comm.Ibcast(piece, root))
+            else:
+                self._comm.Bcast(piece, root)
+
+    def arrive(self, flag: int) -> int:
+        """Return the smallest `flag` of all ranks, once every rank has called this.
+
+        Waits politely, however long another rank works; the blocking Reduce that follows is then short.
+        """
+        self._mine[0] = flag
+        if self.size == 1:
+            return int(self._mine[0])
+        self._wait(self._comm.Iallreduce(self._mine, self._agreed, self._mpi.MIN))
+        return int(self._agreed[0])
+
+    def reduce_sum(self, buffer: NDArray[Any]) -> NDArray[Any] | None:
+        """Add the ranks' `buffer`s (float64 or int64, contiguous) by MPI_Reduce(SUM) to rank 0, in place.
+
+        Returns `buffer`, which now holds the sum, on rank 0 and None on the others, whose buffers are unchanged.
+        """
+        if self.size > 1:
+            flat = buffer.reshape(-1)
+            step = PIECE // max(1, buffer.itemsize)
+            for start in range(0, flat.size, step):
+                piece = flat[start : start + step]
+                if self.rank == 0:
+                    self._comm.Reduce(self._mpi.IN_PLACE, piece, self._mpi.SUM, 0)
+                else:
+                    self._comm.Reduce(piece, None, self._mpi.SUM, 0)
+        return buffer if self.rank == 0 else None
+
+    # Bytes of sizes that the receiver does not know.
+
+    def bcast_bytes(self, data: Bytes | None, root: int = 0) -> Bytes:
+        """Return `data` (uint8) of rank `root` on every rank; elsewhere the argument is ignored."""
+        size = np.array([0 if data is None else data.size], np.int64)
+        self.bcast(size, root)
+        if self.rank == root:
+            if data is None:
+                raise TypeError(f"rank {root} must give the bytes to broadcast")
+            received = np.ascontiguousarray(data, np.uint8)
+        else:
+            received = np.empty(int(size[0]), np.uint8)
+        self.bcast(received, root, wait=False)
+        return received
+
+    def gather_bytes(self, data: Bytes) -> list[Bytes] | None:
+        """Return the `data` (uint8[n], n differs) of all ranks by rank, on rank 0; None on the others."""
+        sizes = np.zeros(self.size if self.rank == 0 else 0, np.int64)
+        self._wait(self._comm.Igather(np.array([data.size], np.int64), sizes if self.rank == 0 else None, 0))
+        if self.rank != 0:
+            self._deliver({0: data}, {})
+            return None
+        received = [np.empty(int(size), np.uint8) for size in sizes]
+        received[0][:] = data
+        self._deliver({}, {source: received[source] for source in range(1, self.size)})
+        return received
+
+    def allgather_bytes(self, data: Bytes) -> list[Bytes]:
+        """Return the `data` (uint8[n], n differs) of all ranks by rank, on every rank."""
+        sizes = np.zeros(self.size, np.int64)
+        self._wait(self._comm.Iallgather(np.array([data.size], np.int64), sizes))
+        received = [np.empty(int(size), np.uint8) for size in sizes]
+        received[self.rank][:] = data
+        for root, part in enumerate(received):
+            self.bcast(part, root)
+        return received
+
+    def exchange_bytes(self, data: Sequence[Bytes]) -> list[Bytes]:
+        """Send `data[r]` (uint8[n], n differs) to rank r; return what the ranks sent here, by rank."""
+        if len(data) != self.size:
+            raise ValueError(f"exchange_bytes: one array for each of {self.size} ranks expected, found {len(data)}")
+        sizes = np.zeros(self.size, np.int64)
+        self._wait(self._comm.Ialltoall(np.array([part.size for part in data], np.int64), sizes))
+        received = [np.empty(int(size), np.uint8) for size in sizes]
+        received[self.rank][:] = data[self.rank]
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self._deliver({rank: data[rank] for rank in others}, {rank: received[rank] for rank in others})
+        return received
+
+    def _deliver(self, outgoing: dict[int, NDArray[Any]], incoming: dict[int, NDArray[Any]]) -> None:
+        """Send and receive bytes of known sizes by rank, without an order that could block; empty ones are not sent.
+
+        Point to point instead of MPI_Gatherv and MPI_Alltoallv, whose counts and displacements are 32-bit before MPI-4.
+        """
+        requests = [self._comm.Irecv(piece, source, DATA) for source, piece in self._pieces(incoming)]
+        requests += [self._comm.Isend(piece, target, DATA) for target, piece in self._pieces(outgoing)]
+        for request in requests:
+            self._wait(request)
+
+    def _pieces(self, parts: dict[int, NDArray[Any]]) -> Iterator[tuple[int, list[Any]]]:
+        for rank, part in parts.items():
+            flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+            for start in range(0, flat.size, PIECE):
+                yield rank, [flat[start : start + PIECE], self._mpi.BYTE]
+
+    # Waiting.
+
+    def _wait(self, request: Any) -> None:
+        """Test `request` until it is complete: spin, then sleep in short steps; look for goodbyes meanwhile."""
+        test = request.Test
+        if test():
+            return
+        start = time.perf_counter()
+        while (waited := time.perf_counter() - start) < self._spin:
+            for _ in range(10):
+                for _ in range(10):
+                    if test():
+                        return
+                # Where ranks share cores this is what makes spinning cheap: 3 ranks on 2 cores, 95 instead of 900 us
+                # for a round of 31 kB.  Where they do not it costs nothing that could be measured.
+                os.sched_yield()
+            self._look(waited)
+        nap = NAP_FIRST
+        while not test():
+            time.sleep(nap)
+            nap = min(1.1 * nap, NAP_LONGEST)  # about a tenth of the time waited so far
+            self._look(time.perf_counter() - start)
+
+    def _look(self, waited: float) -> None:
+        """Receive goodbyes; tell a rank that has left too early that we wait, and give up when it does not react.
+
+        `waited`: seconds in this wait.  Too early is with fewer calls than the one we wait in, or, two seconds after
+        all others have left, in any case: nobody is there who could still send.
+        """
+        self.receive_goodbyes()
+        if not self.departed:
+            return
+        alone = len(self.departed) == self.size - 1 and waited > 2.0
+        early = [rank for rank, gone in self.departed.items() if gone.calls < self.call or gone.raised or alone]
+        for rank in early:
+            if rank not in self._told:
+                self._told.add(rank)
+                self.post(rank, WAITING, np.frombuffer(self.whereabouts().encode(), np.uint8))
+        if early and waited > IN_VAIN:
+            gone = self.departed[early[0]]
+            self.abort(
+                1, f"waits in {self.whereabouts()}, but rank {early[0]} ended its script after {gone.calls} calls"
+            )
+
+    def whereabouts(self) -> str:
+        """Return the current call as text: its number and what it does."""
+        return f"call {self.call} ({self.doing or 'outside a federated computation'})"
+
+    def completed(self) -> int:
+        """Return how many federated calls this rank has completed."""
+        return self.call - bool(self.doing)
+
+    # Small messages between a rank that leaves and those that stay.
+
+    def say_goodbye(self, *, raised: bool) -> None:
+        """Tell every other rank that this one has ended its script."""
+        news = np.array([self.completed(), raised], np.int64)
+        for rank in range(self.size):
+            if rank != self.rank:
+                self.post(rank, GOODBYE, news.view(np.uint8))
+
+    def receive_goodbyes(self) -> None:
+        """Note in `departed` the ranks that have said goodbye since the last look."""
+        while (message := self.fetch(GOODBYE)) is not None:
+            source, data = message
+            calls, raised = data.view(np.int64)
+            self.departed[source] = Departure(int(calls), bool(raised))
+
+    def post(self, target: int, tag: int, data: Bytes) -> None:
+        """Send a small message without waiting for it to be received."""
+        self._posted.append((self._comm.Isend([data, self._mpi.BYTE], target, tag), data))
+
+    def fetch(self, tag: int) -> tuple[int, Bytes] | None:
+        """Return sender and bytes of a message with this tag, or None if there is none yet."""
+        if not self._comm.Iprobe(self._mpi.ANY_SOURCE, tag, self._status):
+            return None
+        source: int = self._status.Get_source()
+        data = np.empty(self._status.Get_count(self._mpi.BYTE), np.uint8)
+        self._comm.Recv([data, self._mpi.BYTE], source, tag)
+        return source, data
+
+    def abort(self, code: int, text: str) -> None:
+        """End the whole job with exit code `code` and print `text` after "[rank r]" first.  Does not return."""
+        say(self.rank, text)
+        time.sleep(BEFORE_ABORT)
+        self._mpi.COMM_WORLD.Abort(code)
+
+
+def say(rank: int, text: str) -> None:
+    """Write `text` to stderr in one piece, each line after "[rank r]"."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
+        sys.stderr.write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
+        sys.stderr.flush()
+
+
+_opened: list[Communicator] = []
+_at_opening: Callable[[Communicator], None] | None = None
+_key: int | None = None
+
+
+def opened() -> list[Communicator]:
+    """Return the communicators that have been opened, none of them once MPI is finalised."""
+    return list(_opened) if is_active() else []
+
+
+def watch_openings(action: Callable[[Communicator], None]) -> None:
+    """Call `action` with every communicator that will be opened."""
+    global _at_opening
+    _at_opening = action
+
+
+def is_active() -> bool:
+    """Tell whether MPI is initialised and not yet finalised, without loading it."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module is not None and module.Is_initialized() and not module.Is_finalized()
+
+
+def abort_world(code: int) -> None:
+    """End the whole job, where MPI is active.  Does not return."""
+    time.sleep(BEFORE_ABORT)
+    sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+
+
+def _load_mpi() -> Any:
+    """Return mpi4py.MPI, initialised; check the launch before and after."""
+    try:
+        # Between an import without initialisation and MPI_Init the library can be asked for its name; where a program
+        # has imported mpi4py.MPI itself that chance is gone and only the check of the size remains.
+        import mpi4py
+
+        before = mpi4py.rc.initialize, mpi4py.rc.finalize
+        finalize = mpi4py.rc.finalize is not False
+        try:
+            mpi4py.rc(initialize=False, finalize=finalize)
+            from mpi4py import MPI
+        finally:
+            mpi4py.rc(initialize=before[0], finalize=before[1])
+    except (ImportError, RuntimeError) as reason:
+        raise launch.missing_mpi(reason) from None
+    library = MPI.Get_library_version()
+    if not MPI.Is_initialized():
+        launch.check_library(library)
+        level = mpi4py.rc.thread_level if mpi4py.rc.threads else "single"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "suspicious MPI execution environment", RuntimeWarning)
+            try:
+                MPI.Init_thread(getattr(MPI, f"THREAD_{level.upper()}"))
+            except RuntimeWarning as warning:
+                raise launch.LaunchError(str(warning)) from None
+    launch.check(MPI.COMM_WORLD.Get_size(), library)
+    return MPI
+
+
+def _keyval(mpi: Any) -> int:
+    """Return the attribute key under which a communicator of the user's holds ours; it dies with the user's."""
+    global _key
+    if _key is None:
+        _key = mpi.Comm.Create_keyval()
+    return _key

@@ -1,0 +1,167 @@
+"""`MpiContext`: runs computations on the ranks of a communicator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.context import get_default_context
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.local.client_data import ClientData
+from fedmpi.local.codegen import Parts
+from fedmpi.local.functions import concrete, local_function
+from fedmpi.local.interpret import Interpreter
+from fedmpi.local.values import ArgumentError, container_of, normalise, present
+from fedmpi.runtime import replicate as replication
+from fedmpi.runtime.arguments import refuse, split
+from fedmpi.runtime.client_data import check_list, member_type, pack_owned
+from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.executor import Execution
+from fedmpi.runtime.functions import as_computation, function_value
+from fedmpi.runtime.ownership import hosts
+from fedmpi.runtime.placeholder import Placeholder
+from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
+from fedmpi.runtime.program import Program
+
+
+class MpiContext:
+    """Runs every computation on all ranks of ``comm`` (default: all of the job).
+
+    Rank 0 is the server, the others host the clients; with one rank, or with ``server_trains=True``, rank 0 hosts
+    clients too. ``num_clients`` is the number of clients of computations that have no argument at the clients.  MPI is
+    initialised when the first computation with placements runs.
+    """
+
+    def __init__(self, comm: Any = None, *, server_trains: bool = False, num_clients: int | None = None) -> None:
+        if num_clients is not None and (not isinstance(num_clients, int) or num_clients < 0):
+            raise ValueError(f"MpiContext: num_clients must be a number of clients or None, found {num_clients!r}")
+        self._given = comm
+        self._comm: Communicator | None = None
+        self.server_trains = server_trains
+        self.num_clients = num_clients
+        self._local: dict[Computation, Callable[[Any], Any]] = {}
+        self._programs: dict[Any, Program] = {}
+
+    @property
+    def comm(self) -> Communicator:
+        """The communicator; opening it initialises MPI."""
+        if self._comm is None:
+            self._comm = Communicator.open(self._given)
+        return self._comm
+
+    def invoke(self, computation: Computation, argument: Any) -> Any:
+        """Return the computation's result for a Python argument (collective if the computation has placements)."""
+        if not self._is_placed(computation):
+            return self._invoke_local(computation, argument)
+        program = self.program(computation, argument)
+        execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
+        try:
+            execution.run(argument)
+            return _result(execution, program.plan.result, program.plan.type)
+        finally:
+            execution.end()
+
+    def _is_placed(self, computation: Computation) -> bool:
+        if computation in self._local:
+            return False
+        return has_placements(computation)
+
+    def program(self, computation: Computation, argument: Any = None) -> Program:
+        """Return the program of a computation, built at its first call."""
+        functions: dict[str, Any] = {}
+        parameter = computation.type_signature.parameter
+        if contains(parameter, FunctionType) and parameter is not None:
+            try:
+                parts = split(argument, parameter, server=self.comm.rank == 0)
+                for path, type_, value in parts:
+                    if isinstance(type_, FunctionType):
+                        functions[".".join(path)] = normalise(value, type_)
+            except ArgumentError as error:
+                raise refuse(computation.name, error) from None
+        key = (computation, tuple(sorted(functions.items(), key=lambda item: item[0])))
+        if key not in self._programs:
+            self._programs[key] = Program(build(computation, functions))
+        return self._programs[key]
+
+    def _invoke_local(self, computation: Computation, argument: Any) -> Any:
+        parameter, result = computation.type_signature.parameter, computation.type_signature.result
+        if computation not in self._local:
+            self._local[computation] = local_function(computation.expression, computation.name)
+        try:
+            value = None if parameter is None else _normalised(argument, parameter)
+        except ArgumentError as error:
+            raise refuse(computation.name, error) from None
+        returned = self._local[computation](value)
+        return as_computation(returned, result) if isinstance(result, FunctionType) else present(returned, result)
+
+    def client_data(self, values: Any, type_: Any) -> ClientData:
+        """Pack the members that this rank owns (collective); see `fm.client_data`."""
+        member = member_type(type_)
+        check_list(values)
+        return pack_owned(self.comm, values, member, hosts(self.comm.size, self.server_trains))
+
+    def replicate(self, value: Any) -> Any:
+        """Return rank 0's value on every rank (collective)."""
+        return replication.replicate(self.comm, value)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this is rank 0."""
+        return self.comm.rank == 0
+
+
+def _normalised(argument: Any, type_: Type) -> Any:
+    """Normalise an argument that may hold computations."""
+    if isinstance(type_, FunctionType):
+        return function_value(argument, type_, ())
+    if isinstance(type_, StructType) and contains(type_, FunctionType):
+        parts = split(argument, type_)
+        return tuple(function_value(v, t, p) if isinstance(t, FunctionType) else _normalised(v, t) for p, t, v in parts)
+    return normalise(argument, type_)
+
+
+def _result(execution: Execution, value: Any, type_: Type) -> Any:
+    """Return the Python result of a call: values where they are, placeholders elsewhere."""
+    if isinstance(value, Parts):
+        assert isinstance(type_, StructType)
+        return container_of(type_, [_result(execution, v, t) for v, t in zip(value.parts, type_, strict=True)])
+    if not isinstance(value, Node):
+        return as_computation(concrete(value, execution.values.__getitem__), type_)  # type: ignore[arg-type]
+    if not isinstance(type_, FederatedType):
+        return present(execution.values[value], type_)
+    if value.per_client:
+        if execution.comm.rank != 0:
+            return Placeholder(type_)
+        return [present(v, type_.member) for v in execution.gathered[value]]
+    if type_.placement.uri == "server" and execution.comm.rank != 0:
+        return Placeholder(type_)
+    return present(execution.values[value], type_.member)
+
+
+def client_data(values: Any, type_: Any) -> ClientData:
+    """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
+
+    ``type_`` is the type of one client's value (or ``{T}@CLIENTS``).  The result is an argument for any
+    ``{T}@CLIENTS``; what is packed is never copied or sent again.  Raises `TypeError` on all ranks for a value that
+    does not have the type.
+    """
+    return get_default_context().client_data(values, type_)  # type: ignore[attr-defined, no-any-return]
+
+
+def replicate(value: Any) -> Any:
+    """Return on every rank what ``value`` is on rank 0 (collective): arrays, numbers, texts and containers of them."""
+    return get_default_context().replicate(value)  # type: ignore[attr-defined]
+
+
+def is_server() -> bool:
+    """Tell whether this is rank 0, where results at the server are; initialises MPI."""
+    return bool(get_default_context().is_server)  # type: ignore[attr-defined]
+
+
+def plan(computation: Computation) -> Plan:
+    """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
+    return build(computation, {})
+
+
+__all__ = ["Interpreter", "MpiContext", "client_data", "is_server", "plan", "replicate"]

@@ -1,0 +1,340 @@
+"""One call of a federated computation on all ranks.
+
+Every rank runs the same stages: server work on rank 0, one Bcast, client work on the ranks that own clients, an
+agreement, one Reduce.  A failure is noted, not raised, until all ranks know of it: rank 0's travels in the header (or
+in the word before a later stage), another rank's in the agreement; then every rank raises the same error.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.placements import CLIENTS
+from fedmpi.language.types import FederatedType, FunctionType, StructType
+from fedmpi.local.client_data import ClientData
+from fedmpi.local.codegen import Parts
+from fedmpi.local.columns import Column, from_bytes, pack, to_bytes
+from fedmpi.local.functions import concrete
+from fedmpi.local.interpret import Interpreter
+from fedmpi.local.values import ArgumentError
+from fedmpi.runtime import failures
+from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, pack_members, split
+from fedmpi.runtime.client_data import moved
+from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.ownership import Ranks, assign
+from fedmpi.runtime.plan import Node, Stage
+from fedmpi.runtime.program import Program, closed, has_open_dimensions, leaf_shapes
+from fedmpi.runtime.reduction import Reduction
+from fedmpi.runtime.rounds import Round
+from fedmpi.runtime.sizes import work
+
+
+class Execution(Round):
+    """The state of one call on one rank."""
+
+    def __init__(self, comm: Communicator, program: Program, hosts: list[int], num_clients: int | None) -> None:
+        super().__init__(comm, program.plan.name)
+        self.program, self.plan, self.hosts = program, program.plan, hosts
+        self.num_clients = num_clients
+        self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
+        self.gathered: dict[Node, list[Any]] = {}  # on rank 0: the result's values at the clients
+        self.mine: list[int] = []
+        self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
+        self.owner: Ranks = np.empty(0, dtype=np.int32)
+
+    def run(self, argument: Any) -> None:
+        """Run all stages; afterwards `values` and `gathered` hold what the result is made of."""
+        self.begin()
+        self.attempt(lambda: self.bind(argument))
+        self.attempt(self.run_unplaced)
+        self.attempt(self.check_cohort)
+        for level, stage in enumerate(self.plan.stages):
+            if self.comm.rank == 0:
+                self.attempt(lambda stage=stage: self.serve(stage))
+            self.descend(level, stage)
+            self.move()
+            accumulators = self.train(stage)
+            if self.program.arrives(level):
+                self.agree()
+            self.reduce(stage, accumulators)
+        self.gather()
+
+    # --- before the first stage ---
+
+    def bind(self, argument: Any) -> None:
+        """Check the arguments; keep what this rank needs of them."""
+        server = self.comm.rank == 0
+        parts = [] if self.plan.parameter is None else split(argument, self.plan.parameter, server=server)
+        parts = [part for part in parts if not isinstance(part[1], FunctionType)]
+        counts, at_clients = [], []
+        for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
+            if node.per_client:
+                assert isinstance(type_, FederatedType)
+                counts.append((path, client_count(value, type_, path)))
+                at_clients.append((node, path, value))
+            elif node.placement is None or node.placement is CLIENTS or server:
+                self.values[node] = check(value, node.member, path)
+        self.num_clients = common_count(counts) if counts else self.num_clients
+        self.own([(node, value) for node, _, value in at_clients])
+        for node, path, value in at_clients:
+            if isinstance(value, ClientData):
+                if not node.member.is_assignable_from(value.type):
+                    raise ArgumentError(str(node.type), value.fedmpi_description).inside(label(path))
+                self.values[node] = value.column
+                if not np.array_equal(value.owner, self.owner):
+                    self.moves.append((node, value))
+            else:
+                self.values[node] = pack_members(value, node.member, self.mine, path)
+
+    def own(self, arguments: list[tuple[Node, Any]]) -> None:
+        """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists."""
+        packed = [value for _, value in arguments if isinstance(value, ClientData)]
+        if packed:
+            self.owner = packed[0].owner
+        elif arguments:
+            loads = np.zeros(self.num_clients or 0, dtype=np.int64)
+            for node, values in arguments:
+                loads += np.fromiter((work(v, node.member) for v in values), dtype=np.int64, count=len(values))
+            self.owner = assign(loads, self.hosts)
+        else:
+            self.owner = assign(np.ones(self.num_clients or 0), self.hosts)
+        self.mine = [int(i) for i in np.flatnonzero(self.owner == self.comm.rank)]
+
+    def run_unplaced(self) -> None:
+        """Run what has no placement, on every rank."""
+        for node in self.plan.unplaced:
+            self.values[node] = self.unplaced_value(node)
+
+    def unplaced_value(self, node: Node) -> Any:
+        interpreter = Interpreter()
+        arguments = [concrete(value, self.values.__getitem__) for value in node.inputs]
+        match node.op:
+            case "literal":
+                return node.detail
+            case "select":
+                return arguments[0][node.detail]
+            case "call":
+                return interpreter.invoke(*arguments)
+        return interpreter.apply(node.detail, arguments)
+
+    def check_cohort(self) -> None:
+        """Refuse, before any work, what needs clients when there are none or their number is not known."""
+        needs = [n for stage in self.plan.stages for n in (*stage.clients, *stage.reductions) if n.op != "select"]
+        if self.num_clients is None and any(n.per_client or n.op in ("federated_sum", "federated_mean") for n in needs):
+            raise ValueError(
+                f"{self.plan.name}: the number of clients is not known: no argument at the clients tells it; "
+                "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
+            )
+        if self.num_clients == 0 and any(n.op == "federated_mean" for n in needs):
+            raise ValueError(f"{self.plan.name}: federated_mean: there are no clients to take the mean over")
+
+    # --- down: server work, header or word, payload ---
+
+    def serve(self, stage: Stage) -> None:
+        """Run the server's part of a stage (rank 0)."""
+        for node in stage.server:
+            self.values[node] = self.server_value(node)
+
+    def server_value(self, node: Node) -> Any:
+        resolve = self.values.__getitem__
+        match node.op:
+            case "select":
+                return resolve(node.inputs[0])[node.detail]
+            case "federated_map":
+                try:
+                    return self.program.function(node).bound(resolve)(concrete(node.inputs[1], resolve))
+                except Exception as error:
+                    raise failures.annotated(
+                        error, f"{self.plan.name}: federated_map at the server, {node.where}"
+                    ) from error
+        return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side
+
+    def descend(self, level: int, stage: Stage) -> None:
+        """Tell all ranks how the server is and send them what it broadcasts."""
+        sent = self.program.sent(stage)
+        type_ = StructType([n.member for n in sent])
+        payload = None
+        if self.comm.rank == 0 and sent and self.comm.size > 1:
+            payload = self.attempt(lambda: to_bytes(pack(type_, [tuple(self.values[n] for n in sent)])))
+        status, nbytes = self.announce(level, 0 if payload is None else len(payload))
+        if status:
+            self.raise_of(0)
+        if nbytes:
+            buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
+            self.comm.bcast(buffer, wait=False)
+            if self.comm.rank != 0:
+                self.values.update(zip(sent, from_bytes(type_, buffer)[0], strict=True))
+        for node in stage.broadcasts:
+            self.values[node] = self.values[node.inputs[0]]
+
+    def announce(self, level: int, payload: int) -> tuple[int, int]:
+        """Return rank 0's status and payload: in the call's header, or in the word before a later stage."""
+        if level == 0:
+            clients = UNKNOWN if self.num_clients is None else self.num_clients
+            server = self.open(self.plan.fingerprint, clients, f"{self.plan.name} ({self.plan.where})", payload)
+            return server.status, server.payload
+        if not self.program.confirms(level):
+            return 0, 0
+        word = np.array([self.failure is not None, payload], dtype=np.int64)
+        self.comm.bcast(word)
+        return int(word[0]), int(word[1])
+
+    def move(self) -> None:
+        """Bring arguments together whose clients live on different ranks.
+
+        A rank that failed knows of no moves; the agreement here meets the one at the end of its stage.
+        """
+        if self.moves:
+            self.agree()
+        for node, data in self.moves:
+            self.values[node] = moved(self.comm, data, self.owner).column
+        self.moves = []
+
+    # --- up: client work, agreement, Reduce ---
+
+    def train(self, stage: Stage) -> dict[Node, Any]:
+        """Run the clients' part of a stage; return each reduction's accumulator (its members while sizes are open)."""
+        accumulators: dict[Node, Any] = {}
+        for node in stage.reductions:
+            is_open = has_open_dimensions(node.inputs[0].member)
+            accumulators[node] = [] if is_open else np.zeros(self.program.reduction(node).slots)
+        self.attempt(lambda: self.run_clients(stage, accumulators))
+        return accumulators
+
+    def run_clients(self, stage: Stage, accumulators: dict[Node, Any]) -> None:
+        resolve = self.values.__getitem__
+        steps = []
+        for node in stage.clients:
+            if not node.per_client:
+                self.values[node] = self.server_value(node)  # the same for all clients: computed once
+            elif self.mine:
+                function = self.program.function(node).bound(resolve) if node.op == "federated_map" else None
+                steps.append((node, function))
+        kept: dict[Node, list[Any]] = {n: [] for n in stage.clients if n in self.plan.kept}
+        for position, client in enumerate(self.mine):
+            values = _ClientValues(self.values, position)
+            for node, function in steps:
+                try:
+                    values.local[node] = self.client_value(node, function, values)
+                except Exception as error:
+                    where = f"{self.plan.name}: {node.op} at {node.where}: {self.client_text(client, error)}"
+                    raise ClientError(client, failures.annotated(error, where)) from error
+            for node, accumulator in accumulators.items():
+                self.accumulate(node, accumulator, values)
+            for node, members in kept.items():
+                members.append(values[node])
+        for node, members in kept.items():
+            self.values[node] = pack(node.member, members)
+
+    def client_text(self, client: int, error: BaseException) -> str:
+        batch = getattr(error, "fedmpi_batch", None)
+        names = [label(n.detail) for n in self.plan.inputs if n.per_client]
+        source = f" of {' and '.join(names)}" if names else ""
+        return (
+            f"client {client}{source}" + (f", batch {batch}" if batch is not None else "") + f" (rank {self.comm.rank})"
+        )
+
+    def client_value(self, node: Node, function: Any, values: _ClientValues) -> Any:
+        match node.op:
+            case "select":
+                return values[node.inputs[0]][node.detail]
+            case "federated_map":
+                return function(values.of(node.inputs[1]))
+        return values.of(node.inputs[0])  # zip
+
+    def accumulate(self, node: Node, accumulator: Any, values: _ClientValues) -> None:
+        value = values.of(node.inputs[0])
+        weight = values.of(node.inputs[1]) if len(node.inputs) > 1 else None
+        if isinstance(accumulator, list):
+            accumulator.append((value, weight))
+        else:
+            self.program.reduction(node).add(accumulator, value, weight)
+
+    def reduce(self, stage: Stage, accumulators: dict[Node, Any]) -> None:
+        """Reduce all sums and means of a stage in one message."""
+        reductions: dict[Node, Reduction] = {}
+        for node in stage.reductions:
+            members = accumulators[node]
+            if isinstance(members, list):
+                reductions[node] = self.settle(node, members)
+                accumulators[node] = np.zeros(reductions[node].slots)
+                for value, weight in members:
+                    reductions[node].add(accumulators[node], value, weight)
+            else:
+                reductions[node] = self.program.reduction(node)
+        if not reductions:
+            return
+        message = np.concatenate([accumulators[n] for n in stage.reductions])
+        total = self.comm.reduce_sum(message)
+        if self.comm.rank == 0:
+            assert total is not None
+            at = 0
+            for node, reduction in reductions.items():
+                slots = total[at : at + reduction.slots]
+                at += reduction.slots
+                self.values[node] = self.attempt(lambda n=node, r=reduction, s=slots: self.finish(n, r, s))
+
+    def finish(self, node: Node, reduction: Reduction, slots: Any) -> Any:
+        try:
+            return reduction.result(slots)
+        except Exception as error:
+            raise failures.annotated(error, f"{self.plan.name}: {node.op} at {node.where}") from error
+
+    def settle(self, node: Node, members: list[Any]) -> Reduction:
+        """Agree on the sizes that the type of a reduction's members leaves open."""
+        member = node.inputs[0].member
+        mine: dict[str, int] = {}  # the first client of each size
+        for client, (value, _) in zip(self.mine, members, strict=True):
+            mine.setdefault(json.dumps(leaf_shapes(member, value)), client)
+        data = np.frombuffer(json.dumps(mine).encode(), dtype=np.uint8)
+        parts = [json.loads(part.tobytes()) for part in self.comm.allgather_bytes(data)]
+        found = sorted((client, shapes) for part in parts for shapes, client in part.items())
+        for client, shapes in found:
+            if shapes != found[0][1]:
+                raise ValueError(
+                    f"{self.plan.name}: {node.op} at {node.where}: the clients' values differ in size: client "
+                    f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"
+                )
+        return self.program.reduction(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
+
+    def gather(self) -> None:
+        """Bring the result's values at the clients to rank 0, in the order of the clients."""
+        nodes = self.plan.gathered
+        if not nodes:
+            return
+        columns = [self.values[n] for n in nodes]
+        if self.comm.size == 1:
+            self.gathered = {n: list(c) for n, c in zip(nodes, columns, strict=True)}
+            return
+        type_ = StructType([n.member for n in nodes])
+        count = len(self.mine)
+        parts = self.comm.gather_bytes(to_bytes(Column(type_, count, tuple(a for c in columns for a in c.arrays))))
+        if parts is None:
+            return
+        rows = [iter(from_bytes(type_, part)) for part in parts]
+        members = [next(rows[rank]) for rank in self.owner]
+        self.gathered = {n: [m[i] for m in members] for i, n in enumerate(nodes)}
+
+
+class _ClientValues:
+    """The values of one client in a stage: its own, its part of columns, and what all clients have."""
+
+    def __init__(self, shared: dict[Node, Any], position: int) -> None:
+        self.shared, self.position = shared, position
+        self.local: dict[Node, Any] = {}
+
+    def __getitem__(self, node: Node) -> Any:
+        if node in self.local:
+            return self.local[node]
+        value = self.shared[node]
+        return value[self.position] if isinstance(value, Column) else value
+
+    def of(self, value: Any) -> Any:
+        """Return the value of a node or of a struct of nodes."""
+        if isinstance(value, Parts):
+            return tuple(self.of(part) for part in value.parts)
+        return self[value]

@@ -1,0 +1,65 @@
+"""The header that begins every call: what rank 0 is about to do, checked by every other rank.
+
+Ranks that run different programs, are one call apart or pass different numbers of clients would otherwise hang, or
+compute nonsense without a word (MPI does not compare what the ranks of a collective pass).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmpi.runtime.comm import Communicator
+
+_WORDS = 12
+_TEXT = 6  # the first words are numbers, the rest is the beginning of the program's name
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Header:
+    """``clients`` is `UNKNOWN` where a rank cannot tell, ``status`` 1 after a failure on rank 0, ``payload`` in bytes."""
+
+    fingerprint: int
+    call: int
+    clients: int
+    status: int
+    payload: int
+    program: str
+
+    def exchange(self, comm: Communicator) -> Header:
+        """Return rank 0's header; a rank that disagrees with it ends the job."""
+        words = np.zeros(_WORDS, dtype=np.int64)
+        if comm.rank == 0:
+            words[:5] = self.fingerprint, self.call, self.clients, self.status, self.payload
+            name = self.program.encode("utf-8")[: 8 * (_WORDS - _TEXT)]
+            words[_TEXT:].view(np.uint8)[: len(name)] = np.frombuffer(name, dtype=np.uint8)
+        comm.bcast(words)
+        if comm.rank == 0:
+            return self
+        text = words[_TEXT:].tobytes().rstrip(b"\0").decode("utf-8", errors="ignore")
+        server = Header(*(int(w) for w in words[:5]), text)
+        trouble = self._differs(server)
+        if trouble:
+            comm.abort(
+                1,
+                f"the ranks disagree: {trouble}\n"
+                f"  rank 0 calls {server.program} (its call {server.call}, {_clients(server.clients)})\n"
+                f"  rank {comm.rank} calls {self.program} (its call {self.call}, {_clients(self.clients)})\n"
+                "  every rank must run the same calls in the same order with the same arguments",
+            )
+        return server
+
+    def _differs(self, server: Header) -> str:
+        if self.fingerprint != server.fingerprint:
+            return "they run different programs"
+        if self.call != server.call:
+            return "they are calls apart"
+        if UNKNOWN not in (self.clients, server.clients) and self.clients != server.clients:
+            return "they pass different numbers of clients"
+        return ""
+
+
+def _clients(count: int) -> str:
+    return "no clients counted" if count == UNKNOWN else f"{count} clients"

@@ -1,0 +1,276 @@
+"""The plan of a federated computation: from the tree to stages of server work, one Bcast, client work, one Reduce.
+
+The tree is evaluated with nodes as values (functions are applied on the way, so only operators remain).  Each node then
+gets its stage: a broadcast belongs to the stage of the server value it sends, a reduction ends the stage of its clients
+and its result belongs to the next.  All values that go down in a stage travel together, and so does all that comes up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.expressions import (
+    Apply,
+    Call,
+    Closure,
+    Expr,
+    Kernel,
+    Literal,
+    Select,
+    Struct,
+    call_closure,
+    evaluate,
+    free,
+    show,
+    walk,
+)
+from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
+from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
+from fedmpi.local.bodies import LocalBody
+from fedmpi.local.codegen import Parts
+from fedmpi.runtime.reduction import Reduction
+
+
+@dataclass(eq=False, repr=False)
+class Node:
+    """One value of the plan: an input, or an operator applied to other values."""
+
+    op: str
+    type: Type
+    inputs: tuple[Any, ...] = ()
+    where: str = ""
+    detail: Any = None  # input: its path; literal: its value; select: the index; apply: the expression
+    stage: int = 0
+
+    @property
+    def placement(self) -> PlacementLiteral | None:
+        return self.type.placement if isinstance(self.type, FederatedType) else None
+
+    @property
+    def member(self) -> Type:
+        return self.type.member if isinstance(self.type, FederatedType) else self.type
+
+    @property
+    def per_client(self) -> bool:
+        """Whether each client has a value of its own."""
+        return self.placement is CLIENTS and isinstance(self.type, FederatedType) and not self.type.all_equal
+
+
+REDUCTIONS = ("federated_sum", "federated_mean")
+
+
+class Builder:
+    """Semantics of `evaluate` that build nodes."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, op: str, type_: Type, inputs: Any = (), where: str = "", detail: Any = None) -> Node:
+        node = Node(op, type_, tuple(inputs), where, detail)
+        self.nodes.append(node)
+        return node
+
+    def literal(self, expr: Literal) -> Node:
+        return self.add("literal", expr.type, detail=expr.value)
+
+    def struct(self, expr: Struct, parts: list[Any]) -> Parts:
+        return Parts(tuple(parts), expr.type)
+
+    def select(self, expr: Select, source: Any) -> Any:
+        if isinstance(source, Parts):
+            return source.parts[expr.index]
+        return self.add("select", expr.type, (source,), detail=expr.index)
+
+    def kernel(self, expr: Kernel) -> LocalBody:
+        body: LocalBody = expr.impl
+        return body
+
+    def call(self, function: Any, argument: Any, expr: Call) -> Any:
+        return self.add("call", expr.type, (function, argument), expr.where)
+
+    def apply(self, expr: Apply, args: list[Any]) -> Any:
+        if not isinstance(expr.type, FederatedType):
+            return self.add("apply", expr.type, args, expr.where, detail=expr)
+        return self.add(expr.op, expr.type, args, expr.where, detail=expr)
+
+
+@dataclass
+class Stage:
+    """One trip down and up: server work, what is broadcast, client work, what is reduced."""
+
+    server: list[Node] = field(default_factory=list)
+    broadcasts: list[Node] = field(default_factory=list)
+    clients: list[Node] = field(default_factory=list)
+    reductions: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Plan:
+    """What every rank does for one call; see `fm.plan`."""
+
+    name: str
+    where: str
+    parameter: Type | None
+    inputs: list[Node]
+    unplaced: list[Node]
+    stages: list[Stage]
+    result: Any
+    type: Type
+    gathered: list[Node]
+    kept: set[Node]
+    fingerprint: int
+
+    def __str__(self) -> str:
+        from fedmpi.runtime.plan_text import text
+
+        return text(self)
+
+
+def contains(type_: Type | None, kind: type[Type] | tuple[type[Type], ...]) -> bool:
+    """Tell whether a type is or contains one of a kind."""
+    if type_ is None:
+        return False
+    return isinstance(type_, kind) or any(contains(child, kind) for child in type_.children())
+
+
+def has_placements(computation: Computation) -> bool:
+    """Tell whether a computation needs ranks: it takes, makes or returns placed values."""
+    return any(contains(node.type, FederatedType) for node in walk(computation.expression))
+
+
+def kernels(expr: Expr) -> list[LocalBody]:
+    """Return the local computations in an expression."""
+    return [node.impl for node in walk(expr) if isinstance(node, Kernel)]
+
+
+def root_name(use: Any) -> str:
+    """Return the name that a free use (a name or a selection from it) begins with."""
+    while isinstance(use, Select):
+        use = use.source
+    name: str = use.name
+    return name
+
+
+def build(computation: Computation, functions: dict[str, Any]) -> Plan:
+    """Return the plan of a computation; ``functions`` are the values of its functional parameters, by path."""
+    builder = Builder()
+    inputs: list[Node] = []
+    parameter = computation.type_signature.parameter
+    argument = None if parameter is None else _inputs(parameter, (), builder, inputs, functions)
+    function = evaluate(computation.expression, {}, builder)
+    if isinstance(function, Closure):
+        result = call_closure(function, argument, builder)
+    else:
+        result = builder.call(function, argument, Call(computation.expression, None, computation.type_signature.result))
+    nodes = _needed(builder.nodes, result)
+    stages = _stages(nodes)
+    placed = [n for n in result_nodes(result) if n.per_client]
+    kept = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage} | set(placed)
+    return Plan(
+        name=computation.name,
+        where=computation.where,
+        parameter=parameter,
+        inputs=inputs,
+        unplaced=[n for n in nodes if n.placement is None and n.op != "input"],
+        stages=stages,
+        result=result,
+        type=computation.type_signature.result,
+        gathered=placed,
+        kept=kept,
+        fingerprint=_fingerprint(computation, functions),
+    )
+
+
+def _fingerprint(computation: Computation, functions: dict[str, Any]) -> int:
+    """Return a number that is equal for equal programs on all ranks."""
+    digest = hashlib.sha256()
+    for path, program in [("", computation), *sorted(functions.items())]:
+        digest.update(f"{path} {program.name} {program.type_signature} {show(program.expression)}".encode())
+        for body in kernels(program.expression):
+            code = getattr(body.function, "__code__", None)
+            digest.update(f"{body}".encode() + (code.co_code if code is not None else b""))
+    return int.from_bytes(digest.digest()[:8], "little", signed=True)
+
+
+def _inputs(type_: Type, path: tuple[str, ...], builder: Builder, inputs: list[Node], functions: dict[str, Any]) -> Any:
+    """Return the symbolic parameter: one input node for each placed or unplaced part."""
+    if isinstance(type_, FunctionType):
+        given = functions[".".join(path)]
+        return evaluate(given.expression, {}, builder)
+    if isinstance(type_, StructType) and contains(type_, (FederatedType, FunctionType)):
+        parts = [
+            _inputs(t, (*path, name if name is not None else str(i)), builder, inputs, functions)
+            for i, (name, t) in enumerate(type_.items())
+        ]
+        return Parts(tuple(parts), type_)
+    node = builder.add("input", type_, detail=path)
+    inputs.append(node)
+    return node
+
+
+def _symbols(value: Any) -> Iterator[Node]:
+    """Yield the nodes in a symbolic value: a struct's, and those that a function captured and uses."""
+    match value:
+        case Node():
+            yield value
+        case Parts(parts):
+            for part in parts:
+                yield from _symbols(part)
+        case Closure(function, env):
+            for name in {root_name(use) for use in free(function)}:
+                if name in env:
+                    yield from _symbols(env[name])
+
+
+def node_inputs(node: Node) -> list[Node]:
+    """Return the nodes whose values a node needs."""
+    return [n for value in node.inputs for n in _symbols(value)]
+
+
+def result_nodes(result: Any) -> list[Node]:
+    """Return the nodes in a symbolic result."""
+    return list(_symbols(result))
+
+
+def _needed(nodes: list[Node], result: Any) -> list[Node]:
+    """Return the nodes that the result needs, in order."""
+    needed: set[Node] = set()
+    waiting = result_nodes(result)
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += node_inputs(node)
+    return [n for n in nodes if n in needed]
+
+
+def _stages(nodes: list[Node]) -> list[Stage]:
+    """Set each node's stage and return the stages."""
+    for node in nodes:
+        node.stage = max((i.stage for i in node_inputs(node)), default=0)
+        if node.op in REDUCTIONS:
+            node.stage += 1  # the result is there in the next stage
+    stages = [Stage() for _ in range(1 + max((n.stage for n in nodes), default=0))]
+    for node in nodes:
+        if node.op in REDUCTIONS:
+            stages[node.stage - 1].reductions.append(node)
+        elif node.op == "federated_broadcast":
+            stages[node.stage].broadcasts.append(node)
+        elif node.op != "input" and node.placement is SERVER:
+            stages[node.stage].server.append(node)
+        elif node.op != "input" and node.placement is CLIENTS:
+            stages[node.stage].clients.append(node)
+    return stages
+
+
+def reduction_of(node: Node, member: Type) -> Reduction:
+    """Return the reduction of a node whose members have this type (open dimensions filled in)."""
+    weight = None
+    if len(node.inputs) > 1:
+        weight = node.inputs[1].member
+        assert isinstance(weight, TensorType)
+    return Reduction(member, mean=node.op == "federated_mean", weight=weight)

@@ -1,0 +1,72 @@
+"""The plan as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedmpi.language.types import StructType, Type
+from fedmpi.local.columns import leaf_formats
+from fedmpi.runtime.plan import Node, Plan
+from fedmpi.runtime.program import Program, has_open_dimensions
+
+
+def nbytes(type_: Type) -> int | None:
+    """Return the bytes of one value, None where the type leaves sizes open."""
+    if has_open_dimensions(type_):
+        return None
+    total = 0
+    for dtype, inner in leaf_formats(type_):
+        size = dtype.itemsize
+        for dimension in inner:
+            size *= dimension
+        total += size
+    return total
+
+
+def text(plan: Plan) -> str:
+    """Return the plan, one line a step."""
+    return "\n".join([f"{plan.name} : {_signature(plan)}", *(f"  {line}" for line in _lines(plan))])
+
+
+def _signature(plan: Plan) -> str:
+    return f"({'' if plan.parameter is None else plan.parameter} -> {plan.type})"
+
+
+def _bytes(nodes: list[Node]) -> str:
+    size = nbytes(StructType([n.member for n in nodes]))
+    return "bytes as the values have" if size is None else f"{size:,} B"
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    program = Program(plan)
+    yield "header 96 B"
+    for level, stage in enumerate(plan.stages):
+        for node in stage.server:
+            if node.op == "federated_map":
+                yield f"server: {_function(node)}"
+        if program.confirms(level):
+            yield "word 16 B"
+        if stage.broadcasts:
+            yield f"Bcast {_bytes(program.sent(stage))}"
+        for node in stage.clients:
+            if node.op == "federated_map":
+                yield f"clients: {_function(node)}"
+        if program.arrives(level):
+            yield "agreement 8 B"
+        if stage.reductions:
+            open_ = any(has_open_dimensions(n.inputs[0].member) for n in stage.reductions)
+            size = (
+                "bytes as the values have"
+                if open_
+                else f"{sum(program.reduction(n).nbytes for n in stage.reductions):,} B"
+            )
+            yield from ["sizes: one gather to all"] * open_
+            yield f"Reduce {size} ({', '.join(n.op for n in stage.reductions)})"
+    if plan.gathered:
+        yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
+
+
+def _function(node: Node) -> str:
+    function = node.inputs[0]
+    name = getattr(function, "name", None) or "function"
+    return f"{node.op} of {name} at {node.where}"

@@ -1,0 +1,256 @@
+"""The reference evaluator: one process, one value at a time, straight from the definitions.
+
+It is the oracle of the tests and shares with the MPI runtime only what both get from the language: it knows no plan, no
+packing of messages and no ranks, and it sums with `math.fsum`, so that a sum is the true sum rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
+from fedmpi.language.expressions import Closure as ClosureValue
+from fedmpi.language.placements import CLIENTS
+from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
+from fedmpi.local.client_data import ClientData
+from fedmpi.local.interpret import Interpreter
+from fedmpi.local.values import ArgumentError, container_of, present
+from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, refuse, split
+from fedmpi.runtime.functions import as_computation, function_value
+
+
+@dataclass(frozen=True)
+class AtClients:
+    """A value at the clients: one for each."""
+
+    members: tuple[Any, ...]
+
+
+class ReferenceContext:
+    """Evaluates computations in this process, without MPI; slow, short and obviously right.
+
+    ``num_clients`` is the number of clients of computations that have no argument at the clients.
+    """
+
+    def __init__(self, *, num_clients: int | None = None) -> None:
+        self.num_clients = num_clients
+
+    def invoke(self, computation: Computation, argument: Any) -> Any:
+        """Return the computation's result for a Python argument."""
+        type_ = computation.type_signature
+        try:
+            parts = [] if type_.parameter is None else split(argument, type_.parameter)
+            counts = [(p, client_count(v, t, p)) for p, t, v in parts if _per_client(t)]
+            clients = common_count(counts)
+            clients = self.num_clients if clients is None else clients
+            values = iter([_part(value, part_type, path, clients) for path, part_type, value in parts])
+        except ArgumentError as error:
+            raise refuse(computation.name, error) from None
+        semantics = _Reference(clients)
+        function = evaluate(computation.expression, {}, semantics)
+        value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
+        return _present(semantics.invoke(function, value), type_.result)
+
+    def client_data(self, values: Any, type_: Type) -> ClientData:
+        """Pack a list of all clients' values; see `fm.client_data`."""
+        from fedmpi.runtime.client_data import pack_all
+
+        return pack_all(values, type_)
+
+
+def _per_client(type_: Type) -> bool:
+    return isinstance(type_, FederatedType) and type_.placement is CLIENTS and not type_.all_equal
+
+
+def _part(value: Any, type_: Type, path: tuple[str, ...], clients: int | None) -> Any:
+    if isinstance(type_, FunctionType):
+        return function_value(value, type_, path)
+    if not isinstance(type_, FederatedType):
+        return check(value, type_, path)
+    if not _per_client(type_):
+        member = check(value, type_.member, path)
+        return AtClients((member,) * (clients or 0)) if type_.placement is CLIENTS else member
+    if isinstance(value, ClientData):
+        if not value.complete:
+            raise ArgumentError(str(type_), "a ClientData of several ranks").inside(label(path))
+        if not type_.member.is_assignable_from(value.type):
+            raise ArgumentError(str(type_), value.fedmpi_description).inside(label(path))
+        return AtClients(tuple(value.column))
+    members = []
+    for index, member in enumerate(value):
+        try:
+            members.append(check(member, type_.member, ()))
+        except ArgumentError as error:
+            raise ArgumentError(error.expected, error.found, error.hint).inside(
+                ", ".join([label(path), f"client {index}", *error.path[1:]])
+            ) from None
+    return AtClients(tuple(members))
+
+
+def _assemble(type_: Type, values: Any, parts: Any) -> Any:
+    if len(parts) == 1 and parts[0][1] is type_:
+        return next(values)
+    assert isinstance(type_, StructType)
+    return tuple(_next(t, values) for t in type_)
+
+
+def _next(type_: Type, values: Any) -> Any:
+    from fedmpi.runtime.plan import contains
+
+    if isinstance(type_, StructType) and contains(type_, (FederatedType, FunctionType)):
+        return tuple(_next(t, values) for t in type_)
+    return next(values)
+
+
+class _Reference(Interpreter):
+    """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
+
+    def __init__(self, clients: int | None) -> None:
+        self.clients = clients
+
+    def select(self, expr: Select, source: Any) -> Any:
+        if isinstance(source, AtClients):
+            return AtClients(tuple(member[expr.index] for member in source.members))
+        return source[expr.index]
+
+    def apply(self, expr: Apply, args: list[Any]) -> Any:
+        if not isinstance(expr.type, FederatedType):
+            return super().apply(expr, args)
+        match expr.op:
+            case "federated_broadcast":
+                return self.everywhere(args[0])
+            case "federated_value":
+                return self.everywhere(args[0]) if expr.type.placement is CLIENTS else args[0]
+            case "federated_map":
+                function, value = args
+                if not isinstance(value, AtClients):
+                    return self.invoke(function, value)
+                return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(value.members)))
+            case "federated_zip":
+                if expr.type.placement is not CLIENTS:
+                    return args[0]
+                return AtClients(tuple(_member_of(args[0], i) for i in range(self.count())))
+            case "federated_sum":
+                return _total(args[0].members, None, expr.type.member)
+            case "federated_mean":
+                weights = args[1].members if len(args) > 1 else (1,) * len(args[0].members)
+                if not weights:
+                    raise ValueError("federated_mean: there are no clients to take the mean over")
+                return _mean(args[0].members, weights, expr.type.member)
+        raise ValueError(f"{expr.op} has no evaluation")
+
+    def _for_client(self, function: Any, member: Any, index: int) -> Any:
+        try:
+            return self.invoke(function, member)
+        except ClientError:
+            raise
+        except Exception as error:
+            error.add_note(f"in federated_map for client {index}")
+            raise
+
+    def everywhere(self, value: Any) -> AtClients:
+        """Return a value that all clients have."""
+        return AtClients((value,) * (self.clients or 0))
+
+    def count(self) -> int:
+        """Return the number of clients."""
+        return self.clients or 0
+
+
+def _member_of(value: Any, index: int) -> Any:
+    if isinstance(value, AtClients):
+        return value.members[index]
+    return tuple(_member_of(part, index) for part in value)
+
+
+def _total(members: Any, weights: Any, type_: Type) -> Any:
+    """Return the sum of (weighted) members, rounded once to the type."""
+    if isinstance(type_, StructType):
+        return tuple(_total([m[i] for m in members], weights, t) for i, t in enumerate(type_))
+    assert isinstance(type_, TensorType)
+    if type_.dtype.kind in "iu":
+        return _integer_sum(members, type_)
+    return _rounded(_true_sum(members, weights, type_), type_)
+
+
+def _mean(members: Any, weights: Any, type_: Type) -> Any:
+    if isinstance(type_, StructType):
+        return tuple(_mean([m[i] for m in members], weights, t) for i, t in enumerate(type_))
+    assert isinstance(type_, TensorType)
+    total = np.float64(
+        math.fsum(float(w) for w in weights) if all(map(math.isfinite, weights)) else sum(map(float, weights))
+    )
+    with np.errstate(all="ignore"):
+        return _rounded(_true_sum(members, weights, type_) / total, type_)
+
+
+def _true_sum(members: Any, weights: Any, type_: TensorType) -> Any:
+    wide = np.complex128 if type_.dtype.kind == "c" else np.float64
+    shape = np.shape(members[0]) if members else tuple(d or 0 for d in type_.shape or ())
+    total = np.zeros(shape, dtype=wide)
+    with np.errstate(all="ignore"):
+        terms = [
+            np.asarray(m, dtype=wide) * np.float64(1 if weights is None else weights[i]) for i, m in enumerate(members)
+        ]
+    for index in np.ndindex(*shape):
+        column = [t[index] for t in terms]
+        if wide is np.complex128:
+            total[index] = complex(_fsum([c.real for c in column]), _fsum([c.imag for c in column]))
+        else:
+            total[index] = _fsum(column)
+    return total
+
+
+def _fsum(terms: Any) -> float:
+    if all(map(math.isfinite, terms)):
+        try:
+            return math.fsum(terms)
+        except OverflowError:  # beyond float64: infinity of the true sum's sign
+            return math.inf if sum(math.frexp(t)[0] for t in terms) > 0 else -math.inf
+    with np.errstate(all="ignore"):
+        return float(np.sum(np.array([t for t in terms if not math.isfinite(t)])))
+
+
+def _rounded(total: Any, type_: TensorType) -> Any:
+    with np.errstate(all="ignore"):
+        array = np.asarray(total).astype(type_.dtype) + type_.dtype.type(0)  # -0.0 becomes +0.0
+    if type_.dtype.kind == "f":
+        array = np.where(np.isnan(array), type_.dtype.type(np.nan), array).astype(type_.dtype)
+    return array[()]
+
+
+def _integer_sum(members: Any, type_: TensorType) -> Any:
+    exact = np.zeros(tuple(d or 0 for d in type_.shape or ()), dtype=object)
+    for member in members:
+        exact = exact + np.asarray(member).astype(object)
+    info = np.iinfo(type_.dtype)
+    for value in np.asarray(exact, dtype=object).reshape(-1):
+        if not info.min <= value <= info.max:
+            raise OverflowError(f"federated_sum: the sum does not fit {type_.dtype.name}: it is {value}")
+    return np.asarray(exact).astype(type_.dtype)[()]
+
+
+def _present(value: Any, type_: Type) -> Any:
+    """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
+    match type_:
+        case FederatedType(member, _, all_equal):
+            if not isinstance(value, AtClients):
+                return present(value, member)
+            if all_equal:
+                if not value.members:
+                    raise ValueError("the result is the same for all clients, and there are no clients")
+                return present(value.members[0], member)
+            return [present(v, member) for v in value.members]
+        case StructType():
+            return container_of(type_, [_present(v, t) for v, t in zip(value, type_, strict=True)])
+        case FunctionType():
+            return as_computation(value, type_)
+    return present(value, type_)
+
+
+__all__ = ["ClosureValue", "ReferenceContext", "call_closure"]

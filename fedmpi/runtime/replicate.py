@@ -1,0 +1,131 @@
+"""`fm.replicate`: a value of rank 0 on every rank.
+
+A nest of containers travels as JSON that describes it, its arrays as their bytes; nothing is pickled.  Where the other
+ranks hold placeholders, those say which Python containers to make.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import FederatedType, StructType, Type
+from fedmpi.local.records import element_names
+from fedmpi.local.values import container_of, describe
+from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.placeholder import Placeholder
+from fedmpi.runtime.rounds import Round
+
+
+def encode(value: Any) -> np.ndarray[Any, Any]:
+    """Return a nest of arrays, numbers and texts as bytes."""
+    arrays: list[np.ndarray[Any, Any]] = []
+    text = json.dumps(_describe(value, arrays)).encode("utf-8")
+    pieces = [np.array([len(text)], dtype=np.int64).tobytes(), text, *(a.tobytes() for a in arrays)]
+    return np.frombuffer(b"".join(pieces), dtype=np.uint8)
+
+
+def _describe(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.hasobject:
+            return {"texts": np.asarray(value).tolist()}
+        arrays.append(np.ascontiguousarray(value))
+        return {
+            "array": value.dtype.str if value.dtype.isbuiltin else value.dtype.name,
+            "shape": value.shape,
+            "scalar": isinstance(value, np.generic),
+        }
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"plain": value}
+    if isinstance(value, Mapping):
+        kind = "OrderedDict" if isinstance(value, OrderedDict) else "dict"
+        return {kind: [[str(k), _describe(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, tuple) and element_names(value) is not None:
+        names = element_names(value) or ()
+        return {"named": [[n, _describe(v, arrays)] for n, v in zip(names, value, strict=True)]}
+    if isinstance(value, list | tuple):
+        return {"list" if isinstance(value, list) else "tuple": [_describe(v, arrays) for v in value]}
+    raise TypeError(
+        f"replicate: value must be made of arrays, numbers, texts and containers of them, found {describe(value)}"
+    )
+
+
+def decode(data: np.ndarray[Any, Any], like: Any) -> Any:
+    """Return the nest that `encode` wrote, in the containers of the placeholders in ``like``."""
+    raw = data.tobytes()
+    length = int.from_bytes(raw[:8], "little")
+    description = json.loads(raw[8 : 8 + length].decode("utf-8"))
+    value, _ = _rebuild(description, raw, 8 + length)
+    return _contained(value, like)
+
+
+def _rebuild(description: Any, raw: bytes, at: int) -> tuple[Any, int]:
+    ((kind, content), *rest) = description.items()
+    if kind == "array":
+        dtype = np.dtype(content)
+        shape, scalar = (v for _, v in rest)
+        count = int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(raw, dtype=dtype, count=count, offset=at).reshape(shape).copy()
+        return (array[()] if scalar else array), at + count * dtype.itemsize
+    if kind == "texts":
+        return np.array(content, dtype=object), at
+    if kind == "complex":
+        return complex(*content), at
+    if kind == "plain":
+        return content, at
+    pairs = content if kind in ("OrderedDict", "dict", "named") else [[None, c] for c in content]
+    parts = []
+    for _, part in pairs:
+        value, at = _rebuild(part, raw, at)
+        parts.append(value)
+    if kind in ("list", "tuple"):
+        return (parts if kind == "list" else tuple(parts)), at
+    made = OrderedDict(zip((name for name, _ in pairs), parts, strict=True))
+    return (dict(made) if kind == "dict" else made), at
+
+
+def _contained(value: Any, like: Any) -> Any:
+    """Return the value in the containers that a placeholder's type records."""
+    if isinstance(like, Placeholder):
+        return _typed(value, like.type_signature)
+    if isinstance(like, Mapping) and isinstance(value, Mapping):
+        return type(value)((k, _contained(v, like.get(k))) for k, v in value.items())
+    if isinstance(like, list | tuple) and isinstance(value, list | tuple) and len(like) == len(value):
+        parts = [_contained(v, part) for v, part in zip(value, like, strict=True)]
+        if element_names(like) is not None and isinstance(like, tuple):
+            return type(like)(*parts)
+        return type(value)(parts)
+    if isinstance(like, tuple) and element_names(like) is not None and isinstance(value, Mapping):
+        return type(like)(
+            *(_contained(value[n], part) for n, part in zip(element_names(like) or (), like, strict=True))
+        )
+    return value
+
+
+def _typed(value: Any, type_: Type) -> Any:
+    if isinstance(type_, FederatedType):
+        if isinstance(value, list) and not type_.all_equal:
+            return [_typed(v, type_.member) for v in value]
+        return _typed(value, type_.member)
+    if isinstance(type_, StructType):
+        parts = list(value.values()) if isinstance(value, Mapping) else list(value)
+        return container_of(type_, [_typed(v, t) for v, t in zip(parts, type_, strict=True)])
+    return value
+
+
+def replicate(comm: Communicator, value: Any) -> Any:
+    """Return rank 0's value on every rank (collective)."""
+    if comm.size == 1:
+        return value
+    with Round(comm, "replicate") as step:
+        data = step.attempt(lambda: encode(value)) if comm.rank == 0 else None
+        step.check_in("replicate", UNKNOWN)
+        data = comm.bcast_bytes(data, root=0)
+    return value if comm.rank == 0 else decode(data, value)

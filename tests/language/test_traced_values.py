@@ -1,0 +1,279 @@
+"""What a traced body can do with values: language.md, 3.2 and 3.3, and decision 2."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fedmpi.language as fm
+from fedmpi.language.checking import check
+
+fc = fm.federated_computation
+C, S = fm.CLIENTS, fm.SERVER
+f32, i32 = np.float32, np.int32
+AB = OrderedDict(a=i32, b=np.bool_)
+ABC = fm.StructType([("a", i32), ("b", np.bool_), ("c", f32)])
+
+
+def result(fn, *types):
+    made = fc(fn, *types)
+    check(made.expression)
+    return str(made.type_signature.result)
+
+
+@pytest.mark.parametrize(
+    ("fn", "type_", "text"),
+    [
+        (lambda x: x.a, AB, "int32"),
+        (lambda x: x["b"], AB, "bool"),
+        (lambda x: x[1], AB, "bool"),
+        (lambda x: x[0:2], ABC, "<a=int32,b=bool>"),
+        (lambda x: x[::-1], ABC, "<c=float32,b=bool,a=int32>"),
+        (lambda x: list(x), AB, "<int32,bool>"),
+        (lambda x: dict(zip("pq", x, strict=True)), AB, "<p=int32,q=bool>"),
+        (lambda x: getattr(x, "zz", x.a), AB, "int32"),
+        (lambda x: len(x), AB, "int32"),
+        (lambda x: x.a, fm.FederatedType(AB, C), "{int32}@CLIENTS"),
+        (lambda x: x["b"], fm.FederatedType(AB, S), "bool@SERVER"),
+        (lambda x: x[0], fm.FederatedType(AB, C, True), "int32@CLIENTS"),
+        (lambda x: list(x), fm.FederatedType((i32, np.bool_), C), "<{int32}@CLIENTS,{bool}@CLIENTS>"),
+        (lambda x: x[0:2], fm.FederatedType(ABC, C), "{<a=int32,b=bool>}@CLIENTS"),
+        (lambda x: x[0:2], fm.FederatedType(ABC, C, True), "<a=int32,b=bool>@CLIENTS"),
+        (lambda x: x[1:], fm.FederatedType(ABC, S), "<b=bool,c=float32>@SERVER"),
+        (lambda x: x[0][0], fm.FederatedType([[i32]], C), "{int32}@CLIENTS"),
+        (lambda x: len(x), fm.FederatedType(AB, C), "int32"),
+    ],
+)
+def test_elements(fn, type_, text):
+    assert result(fn, type_) == text
+
+
+@pytest.mark.parametrize(
+    ("fn", "type_", "error", "text"),
+    [
+        (lambda x: x.zz, AB, AttributeError, "has no element named 'zz'; it has a, b"),
+        (lambda x: x["zz"], AB, AttributeError, "has no element named 'zz'; it has a, b"),
+        (lambda x: x.items(), AB, AttributeError, "has no element named 'items'"),
+        (lambda x: x[2], AB, IndexError, "has 2 elements, no element 2"),
+        (lambda x: x[-1], AB, IndexError, "has 2 elements, no element -1"),
+        (
+            lambda x: x[2],
+            fm.FederatedType(AB, C),
+            ValueError,
+            "{<a=int32,b=bool>}@CLIENTS has 2 elements, no element 2",
+        ),
+        (lambda x: x[2:], AB, IndexError, r"\[2:None\] selects nothing"),
+        (lambda x: x[2:], fm.FederatedType(AB, C), IndexError, "selects nothing"),
+        (lambda x: x[0], i32, TypeError, r"\[\]: the value must be a struct, found int32"),
+        (lambda x: len(x), i32, TypeError, "len: the value must be a struct, found int32"),
+        (
+            lambda x: list(x),
+            fm.SequenceType(i32),
+            TypeError,
+            "found int32\\*\n.*\n  hint: go through a sequence with fm.seq",
+        ),
+        (lambda x: x.a, i32, AttributeError, "a value of type int32 has no attribute 'a'"),
+        (
+            lambda x: 1 if x else 2,
+            np.bool_,
+            TypeError,
+            "bool: a value of type bool has no truth value .*\n.*\n  hint: `if`",
+        ),
+        (lambda x: float(x), f32, TypeError, "Value"),
+        (lambda x: -x, f32, TypeError, "Value"),
+    ],
+)
+def test_what_values_refuse(fn, type_, error, text):
+    with pytest.raises(error, match=text):
+        fc(fn, type_)
+
+
+def test_what_a_value_shows():
+    seen = []
+    fc(lambda x: seen.append((type(x).__name__, x.type_signature, dir(x), repr(x), str(x))) or x, AB)
+    name, type_, names, as_repr, as_str = seen[0]
+    assert (name, type_) == ("Value", fm.to_type(AB))
+    assert {"a", "b", "type_signature"} <= set(names)
+    assert (as_repr, as_str) == ("<Value lambda_arg: <a=int32,b=bool>>", "lambda_arg")
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+@pytest.mark.parametrize(
+    ("make", "container"),
+    [
+        (lambda v: [v, 1], list),
+        (lambda v: (v, 1), tuple),
+        (lambda v: {"p": v, "q": 1}, dict),
+        (lambda v: OrderedDict(p=v, q=1), OrderedDict),
+        (lambda v: Point(v, 1), Point),
+    ],
+)
+def test_the_container_of_a_result_is_recorded(make, container):
+    made = fc(lambda v: [make(v)], f32).type_signature.result
+    assert made.python_container is list
+    assert made[0].python_container is container
+    assert list(made[0]) == [fm.TensorType(f32), fm.TensorType(i32)]
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "shown"),
+    [
+        (True, "bool", "True"),
+        (7, "int32", "7"),
+        (2**40, "int64", str(2**40)),
+        (0.5, "float32", "0.5"),
+        (1j, "complex128", "1j"),
+        ("text", "str", "'text'"),
+        (b"text", "str", "'text'"),
+        (np.float64(0.5), "float64", "0.5"),
+        (np.arange(3, dtype=np.uint8), "uint8[3]", "array([0, 1, 2], dtype=uint8)"),
+        ((1, {"a": 2.0}), "<int32,<a=float32>>", "<1,<a=2.0>>"),
+    ],
+)
+def test_constants(value, type_, shown):
+    made = fc(lambda: value)
+    assert str(made.type_signature.result) == type_
+    assert str(made) == f"( -> {shown})"
+
+
+FITS = [
+    (1.0, "float64"),
+    (1.0, "float16"),
+    (1, "int64"),
+    (1, "uint8"),
+    (np.int32(1), "int64"),
+    (np.float16(1), "float32"),
+]
+FITS += [(True, "bool"), ("a", "str"), (1j, "complex64"), (2**40, "int64"), (float("inf"), "float32")]
+FAILS = [
+    (1, "float32", "value must be float32, found 1\n.*\n  hint: write 1.0"),
+    (1.0, "int32", "value must be int32, found 1.0"),
+    (np.float64(1), "float32", r"value must be float32, found float64\n.*\n  hint: write np.float32"),
+    (np.zeros(2), "float32", r"value must be float32, found float64\[2\]\n.*\n  hint: write np.float32.*.astype"),
+    (np.int64(1), "int32", "value must be int32, found int64"),
+    (np.int32(1), "uint32", "value must be uint32, found int32"),
+    (True, "int32", "value must be int32, found True"),
+    (1, "bool", "value must be bool, found 1"),
+    (300, "uint8", "value must be uint8, found 300"),
+    (-1, "uint8", "value must be uint8, found -1"),
+    (2**31, "int32", "value must be int32, found 2147483648"),
+    (2**70, "int64", "value must be int64, found 1180591620717411303424"),
+    (1e300, "float32", r"value must be float32, found 1e\+300, which is too large"),
+    ("a", "int32", "value must be int32, found 'a'"),
+]
+
+
+@pytest.mark.parametrize(("value", "dtype"), FITS)
+def test_constants_of_a_wanted_type(value, dtype):
+    wanted = np.dtype(dtype).type
+    assert result(lambda: fm.to_value(value, wanted)) == dtype
+    literal = fc(lambda: fm.to_value(value, wanted)).expression.body
+    assert literal.value == value
+    assert dtype == "str" or literal.value.dtype == dtype
+
+
+@pytest.mark.parametrize(("value", "dtype", "text"), FAILS)
+def test_constants_that_do_not_fit(value, dtype, text):
+    with pytest.raises(ValueError, match=text) as caught:
+        fc(lambda: fm.to_value(value, np.dtype(dtype).type))
+    assert isinstance(caught.value, TypeError)
+
+
+def test_a_constant_too_large_for_its_own_type():
+    with pytest.raises(ValueError, match=r"result must be float32, found 1e\+300"):
+        fc(lambda: 1e300)
+    with pytest.raises(ValueError, match="does not fit int64"):
+        fc(lambda: 2**70)
+
+
+def test_arrays_of_constants_have_shapes():
+    wanted = fm.TensorType(f32, [None])
+    assert result(lambda: fm.to_value(np.zeros(3, f32), wanted)) == "float32[3]"
+    with pytest.raises(TypeError, match=r"value must be float32\[2\], found float32\[3\]"):
+        fc(lambda: fm.to_value(np.zeros(3, f32), fm.TensorType(f32, [2])))
+    with pytest.raises(NotImplementedError, match="an array of texts cannot be a constant"):
+        fc(lambda: np.array(["a", "b"]))
+
+
+M = fm.StructType([("w", (f32, [3])), ("b", f32)])
+
+
+@pytest.mark.parametrize(
+    ("fn", "types", "text"),
+    [
+        (lambda x, y: x + y, (f32, f32), "float32"),
+        (lambda x, y: x - y, (i32, i32), "int32"),
+        (lambda x, y: x * y, ((f32, [3]), f32), "float32[3]"),
+        (lambda x, y: x / y, (f32, (f32, [None, 2])), "float32[?,2]"),
+        (lambda x, y: x / y, (np.complex64, np.complex64), "complex64"),
+        (lambda x, y: x < y, (i32, i32), "bool"),
+        (lambda x, y: x >= y, ((f32, [3]), (f32, [3])), "bool[3]"),
+        (lambda x, y: (x <= y, x > y), (f32, f32), "<bool,bool>"),
+        (lambda x, y: (x == y, x != y), (np.bool_, np.bool_), "<bool,bool>"),
+        (lambda x: 2.0 * x + 1.0, (np.float64,), "float64"),
+        (lambda x: (1.0 / x, 1.0 - x), (f32,), "<float32,float32>"),
+        (lambda x: 3 - x, (np.int64,), "int64"),
+        (lambda x: np.float32(2) * x, (f32,), "float32"),
+        (lambda x: np.zeros(3, f32) + x, (f32,), "float32[3]"),
+        (lambda x: x == 1, (i32,), "bool"),
+        (lambda x, y: x + y, (M, M), "<w=float32[3],b=float32>"),
+        (lambda x: x + x, ([f32, [i32]],), "<float32,<int32>>"),
+        (lambda x: x + {"b": 1.0, "w": x.w}, (M,), "<w=float32[3],b=float32>"),
+    ],
+)
+def test_arithmetic(fn, types, text):
+    assert result(fn, *types) == text
+
+
+@pytest.mark.parametrize(
+    ("fn", "types", "text"),
+    [
+        (
+            lambda x, y: x / y,
+            (i32, i32),
+            "divide: both sides must be float or complex, found int32 and int32\n.*\n.*hint: divide",
+        ),
+        (lambda x, y: x + y, (i32, f32), "add: both sides must have one dtype, found int32 and float32"),
+        (lambda x, y: x + y, (f32, np.float64), "one dtype, found float32 and float64\n.*\n  hint: NumPy's numbers"),
+        (lambda x: x * 2, (f32,), "multiply: right side must be float32, found 2\n.*\n  hint: write 2.0"),
+        (lambda x: 2 * x, (f32,), "multiply: left side must be float32, found 2"),
+        (lambda x, y: x + y, ((f32, [2]), (f32, [3])), r"one shape, or one must be a scalar, found float32\[2\] and"),
+        (lambda x, y: x - y, (M, M), "subtract: both sides must be tensors, found <w=float32"),
+        (lambda x, y: x + y, (M, f32), "add: both sides must be tensors"),
+        (lambda x, y: x < y, (np.complex64, np.complex64), "less: both sides must be int or float, found complex64"),
+        (
+            lambda x, y: x + y,
+            (np.bool_, np.bool_),
+            "add: both sides must be int or float or complex, found bool and bool",
+        ),
+        (lambda x, y: x == y, (np.str_, np.str_), "equal: both sides must be bool or int"),
+        (lambda x: x == None, (i32,), "equal: right side must be a value, found None"),  # noqa: E711
+        (lambda x: x == "a", (i32,), "equal: right side must be int32, found 'a'"),
+        (
+            lambda x: x + x,
+            (fm.FederatedType(f32, S),),
+            "must be unplaced, .*\n.*\n  hint: compute at the places: fm.federated_map",
+        ),
+        (lambda x: x < 1.0, (fm.SequenceType(f32),), r"less: both sides must be tensors, found float32\* and float32"),
+    ],
+)
+def test_refused_arithmetic(fn, types, text):
+    with pytest.raises(TypeError, match=text) as caught:
+        fc(fn, *types)
+    assert "\n  at test_traced_values.py:" in str(caught.value)
+
+
+def test_a_value_used_twice_is_one_local():
+    def body(x):
+        y = x + 1.0
+        return y * y
+
+    assert str(fc(body, f32)) == (
+        "(body_arg -> (let fc_body_symbol_0=add(<body_arg,1.0>),"
+        "fc_body_symbol_1=multiply(<fc_body_symbol_0,fc_body_symbol_0>) in fc_body_symbol_1))"
+    )

@@ -1,0 +1,153 @@
+"""Assignability: the table of language.md, 1.5, and its laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedmpi.language as fm
+
+C, S = fm.CLIENTS, fm.SERVER
+Seq, Fed, Fn, St, T = fm.SequenceType, fm.FederatedType, fm.FunctionType, fm.StructType, fm.TensorType
+AB, BA, PLAIN = St([("a", np.int32), ("b", np.int32)]), St([("b", np.int32), ("a", np.int32)]), St([np.int32, np.int32])
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "expected"),
+    [
+        (np.int32, np.int32, True),
+        (np.int64, np.int32, False),
+        (np.float32, np.int32, False),
+        ((np.int32, [None]), (np.int32, [10]), True),
+        ((np.int32, [10]), (np.int32, [None]), False),
+        ((np.int32, [None, 3]), (np.int32, [2, None]), False),
+        ((np.int32, [None, 3]), (np.int32, [2, 3]), True),
+        (np.int32, (np.int32, [1]), False),
+        (T(np.int32, None), (np.int32, [1, None]), True),
+        ((np.int32, [None]), T(np.int32, None), False),
+        (T(np.int32, None), T(np.int32, None), True),
+        (AB, PLAIN, True),
+        (PLAIN, AB, False),
+        (AB, BA, False),
+        (AB, St([np.int32]), False),
+        ([np.int32], (np.int32,), True),
+        (Seq((np.int32, [None])), Seq((np.int32, [3])), True),
+        (Seq(PLAIN), Seq(AB), False),
+        (Fn(None, np.int32), Fn(None, np.int32), True),
+        (Fn(None, np.int32), Fn(np.int32, np.int32), False),
+        (Fn(PLAIN, AB), Fn(AB, PLAIN), True),  # the parameter the other way round
+        (Fn(AB, AB), Fn(PLAIN, AB), False),
+        (Fn(AB, PLAIN), Fn(AB, AB), False),
+        (Fed(np.int32, C), Fed(np.int32, C, True), True),
+        (Fed(np.int32, C, True), Fed(np.int32, C), False),
+        (Fed(np.int32, C), Fed(np.int32, S), False),
+        (np.int32, Fed(np.int32, S), False),
+        (Fed(np.int32, S), np.int32, False),
+        (Fed(AB, C), Fed(PLAIN, C), True),
+        (fm.PlacementType(), fm.PlacementType(), True),
+        (fm.PlacementType(), np.int32, False),
+        (np.int32, fm.AbstractType("T"), False),
+    ],
+)
+def test_assignability(target, source, expected):
+    assert fm.to_type(target).is_assignable_from(fm.to_type(source)) is expected
+
+
+def test_errors():
+    with pytest.raises(fm.TypeNotAssignableError, match=r"^Expected int32 to be assignable to int64\.$"):
+        T(np.int64).check_assignable_from(T(np.int32))
+    with pytest.raises(fm.TypesNotEquivalentError, match=r"^Expected int32\[\?\] to be equivalent to int32\[3\]\.$"):
+        T(np.int32, [None]).check_equivalent_to(T(np.int32, [3]))
+    with pytest.raises(TypeError, match="T is a type variable: nothing can be assigned to it"):
+        fm.AbstractType("T").is_assignable_from(T(np.int32))
+    with pytest.raises(TypeError, match="expected a type, found"):
+        T(np.int32).is_assignable_from(np.int32)
+    T(np.int32, [None]).check_assignable_from(T(np.int32, [3]))
+    St([np.int32]).check_equivalent_to(fm.to_type([np.int32]))
+    for error in (fm.TypeNotAssignableError, fm.TypesNotEquivalentError, fm.UnexpectedTypeError):
+        assert issubclass(error, TypeError)
+
+
+# Few dtypes, sizes and names, so that related types are common.
+tensors = st.builds(
+    T,
+    st.sampled_from([np.int32, np.float32]),
+    st.none() | st.lists(st.sampled_from([None, 2]), max_size=2),
+)
+names = st.sampled_from([None, "a", "b"])
+
+
+def structs(elements):
+    pairs = st.lists(st.tuples(names, elements), max_size=3, unique_by=lambda pair: pair[0] or object())
+    return pairs.flatmap(lambda p: st.sampled_from([St(p), fm.StructWithPythonType(p, list)]))
+
+
+members = st.recursive(tensors, structs, max_leaves=4)
+data = st.recursive(tensors | members.map(Seq), structs, max_leaves=4)
+types = st.recursive(
+    data | st.builds(Fed, data, st.sampled_from([C, S]), st.booleans()) | st.just(fm.PlacementType()),
+    lambda inner: structs(inner) | st.builds(Fn, st.none() | inner, inner),
+    max_leaves=4,
+)
+
+
+def weakened(type_, draw):
+    """A type that ``type_`` is assignable to, often another one."""
+    change = draw(st.booleans())
+    match type_:
+        case fm.TensorType(dtype, shape):
+            if shape is None or not change:
+                return T(dtype, None if change else shape)
+            return T(dtype, [draw(st.sampled_from([None, size])) for size in shape])
+        case fm.StructType():
+            free = [n for n in "abcd" if n not in type_.fields()]
+            return St([(n or (free.pop() if change else None), weakened(e, draw)) for n, e in type_.items()])
+        case fm.SequenceType(element):
+            return Seq(weakened(element, draw))
+        case fm.FederatedType(member, placement, all_equal):
+            return Fed(weakened(member, draw), placement, all_equal and not change)
+        case fm.FunctionType(parameter, result):
+            return Fn(parameter, weakened(result, draw))
+    return type_
+
+
+@given(types)
+def test_reflexive(t):
+    assert t.is_assignable_from(t)
+    assert t.is_equivalent_to(t)
+
+
+@given(types, types)
+def test_antisymmetric_up_to_equivalence(a, b):
+    both = a.is_assignable_from(b) and b.is_assignable_from(a)
+    assert both == a.is_equivalent_to(b) == b.is_equivalent_to(a)
+    if both:
+        assert str(a) == str(b)  # they differ at most in the containers of structs
+
+
+@given(types, st.data())
+def test_transitive(a, source):
+    b = weakened(a, source.draw)
+    c = weakened(b, source.draw)
+    assert b.is_assignable_from(a)
+    assert c.is_assignable_from(b)
+    assert c.is_assignable_from(a)
+
+
+@given(types, types, types)
+def test_transitive_for_any_three(a, b, c):
+    if c.is_assignable_from(b) and b.is_assignable_from(a):
+        assert c.is_assignable_from(a)
+
+
+@given(types, types)
+def test_functions_turn_their_parameter_round(a, b):
+    result = T(np.bool_)
+    assert Fn(a, result).is_assignable_from(Fn(b, result)) == b.is_assignable_from(a)
+    assert Fn(None, a).is_assignable_from(Fn(None, b)) == a.is_assignable_from(b)
+
+
+@given(types)
+def test_text_and_identity(t):
+    assert t.formatted_representation().replace("\n", "").replace("  ", "") == str(t)
+    assert fm.to_type(t) is t
