@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+from fedmpi.language.assignability import is_zippable
 from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.errors import CaptureError, TypingError, reporting
 from fedmpi.language.expressions import Apply, Expr, Lambda, Ref, Select, free
 from fedmpi.language.placements import PlacementLiteral
-from fedmpi.language.scopes import current_scope
+from fedmpi.language.scopes import current_scope, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS, Hint, Operator
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, is_federated
@@ -20,9 +21,7 @@ from fedmpi.language.values import (
     Value,
     embed,
     emit,
-    is_zippable,
     struct_value,
-    tracing_scope,
 )
 
 Rule = Callable[..., Type]
@@ -118,9 +117,10 @@ def operator(
 def _bind(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     signature = inspect.signature(rule)
     try:
-        return signature.bind(*args, **kwargs).arguments
+        given = signature.bind(*args, **kwargs).arguments
     except TypeError as error:
         raise TypingError(f"{error}", f"it takes ({', '.join(signature.parameters)})") from None
+    return {n: obj for n, obj in given.items() if obj is not None or signature.parameters[n].default is not None}
 
 
 def _take(row: Operator, kinds: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -137,12 +137,12 @@ def _take(row: Operator, kinds: Mapping[str, Any], given: dict[str, Any]) -> dic
             raise TypingError(f"{name} must be a computation, found {_text(obj)}", f"the order is {_order(row)}")
     taken: dict[str, Any] = {}
     types: dict[str, Type] = {}
-    for name in sorted((n for n in given if given[n] is not None), key=order):
+    for name in sorted(given, key=order):
         hint = row.hints.get(name)
         taken[name] = kinds[name][0](given[name], hint(types) if hint is not None else None, name)
         if isinstance(taken[name], Value):
             types[name] = taken[name].type_signature
-    return {name: taken[name] for name in given if name in taken}
+    return {name: taken[name] for name in given}
 
 
 def _emit(row: Operator, taken: Mapping[str, Any], op: str) -> Value:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from fedmpi.language.types import (
     AbstractType,
     FederatedType,
@@ -22,10 +25,7 @@ def assignable(target: Type, source: Type) -> bool:
         case TensorType(), TensorType():
             return target.dtype == source.dtype and _shape_assignable(target, source)
         case StructType(), StructType():
-            return len(target) == len(source) and all(
-                name in (None, wanted) and assignable(t, s)
-                for (wanted, t), (name, s) in zip(target.items(), source.items(), strict=True)
-            )
+            return names_fit(target, source) and all(map(assignable, target, source))
         case SequenceType(wanted), SequenceType(element):
             return assignable(wanted, element)
         case FunctionType(None, wanted), FunctionType(None, result):
@@ -45,3 +45,27 @@ def _shape_assignable(target: TensorType, source: TensorType) -> bool:
     return len(target.shape) == len(source.shape) and all(
         t is None or t == s for t, s in zip(target.shape, source.shape, strict=True)
     )
+
+
+def names_fit(wanted: StructType, found: StructType) -> bool:
+    """Say whether two structs have as many elements, and none of ``found`` has another name than is wanted."""
+    return len(wanted) == len(found) and all(
+        name in (None, key) for (key, _), (name, _) in zip(wanted.items(), found.items(), strict=True)
+    )
+
+
+def is_zippable(type_: Type) -> bool:
+    """Say whether the type is a struct, maybe nested, of federated values at one placement."""
+    placements = set(_leaf_placements(type_))
+    return isinstance(type_, StructType) and len(placements) == 1 and None not in placements
+
+
+def _leaf_placements(type_: Type) -> Iterator[Any]:
+    match type_:
+        case StructType():
+            for element in type_:
+                yield from _leaf_placements(element)
+        case FederatedType(_, placement):
+            yield placement
+        case _:
+            yield None

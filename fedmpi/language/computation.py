@@ -9,11 +9,11 @@ from fedmpi.language.calls import pack_args
 from fedmpi.language.context import get_default_context
 from fedmpi.language.errors import TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
-from fedmpi.language.scopes import Scope, current_scope, entered
+from fedmpi.language.scopes import Scope, current_scope, entered, leaked, tracing_scope
 from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.to_type import infer_type, to_type
 from fedmpi.language.types import FunctionType, StructType, Type
-from fedmpi.language.values import FunctionSource, Value, alive, call, embed, leaked, tracing_scope
+from fedmpi.language.values import FunctionSource, Value, alive, call, embed
 
 
 class Computation(FunctionSource):

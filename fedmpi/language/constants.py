@@ -26,12 +26,21 @@ def literal(value: Any, wanted: TensorType | None, name: str) -> Literal:
             raise UnsupportedValueError(
                 f"{name} is an array of texts, found {value!r}", "an array of texts cannot be a constant"
             )
-        return Literal(value.decode() if isinstance(value, bytes) else str(value), TensorType(dtype))
+        return Literal(_text(value, name), TensorType(dtype))
     with np.errstate(over="ignore"):
         array = np.asarray(value).astype(dtype)
     if kind(dtype) in ("float", "complex") and not np.array_equal(np.isfinite(array), np.isfinite(np.asarray(value))):
         raise TypingError(f"{name} must be {dtype.name}, found {value!r}, which is too large for it")
     return Literal(array.tobytes(), TensorType(dtype, shape))
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise UnsupportedValueError(f"{name} must be a text in UTF-8, found {value!r}: {error}") from None
 
 
 def _own_type(value: Any, wanted: TensorType | None, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedmpi.language.errors import TypingError
 from fedmpi.language.placements import PlacementLiteral
 from fedmpi.language.types import StructType
 
@@ -14,11 +15,11 @@ from fedmpi.language.types import StructType
 def unpack(obj: Any) -> list[tuple[str | None, Any]] | None:
     """Return the elements of a container with their names, or None if ``obj`` is no container for a struct.
 
-    Raises `TypeError` for a mapping whose keys are not all texts.
+    Raises `TypingError` for a mapping whose keys are not all texts.
     """
     if isinstance(obj, Mapping):
         if strange := [key for key in obj if not isinstance(key, str)]:
-            raise TypeError(f"the keys of a mapping that is a struct must be str, found {strange[0]!r}")
+            raise TypingError(f"the keys of a mapping that is a struct must be str, found {strange[0]!r}")
         return list(obj.items())
     if isinstance(obj, tuple) and hasattr(obj, "_fields"):
         return list(zip(obj._fields, obj, strict=True))

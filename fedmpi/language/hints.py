@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmpi.language.assignability import names_fit
 from fedmpi.language.dtypes import kind
 from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type, type_contains
@@ -36,14 +37,13 @@ def hint_for(wanted: Type, found: Type) -> str:
 def difference(wanted: Type, found: Type, path: str = "") -> tuple[str, Type, Type]:
     """Return the innermost part of two types in which they alone differ, as (path, wanted, found)."""
     match wanted, found:
-        case StructType(), StructType() if len(wanted) == len(found):
-            pairs = list(zip(wanted.items(), found.items(), strict=True))
-            if all(name in (None, key) for (key, _), (name, _) in pairs):
-                wrong = [i for i, ((_, w), (_, f)) in enumerate(pairs) if not w.is_assignable_from(f)]
-                if len(wrong) == 1:
-                    (key, inner_wanted), (_, inner_found) = pairs[wrong[0]]
-                    step = f"[{wrong[0]}]" if key is None else f".{key}"
-                    return difference(inner_wanted, inner_found, path + step)
+        case StructType(), StructType() if names_fit(wanted, found):
+            wrong = [i for i in range(len(wanted)) if not wanted[i].is_assignable_from(found[i])]
+            if len(wrong) == 1:
+                (index,) = wrong
+                name = wanted.items()[index][0]
+                step = f"[{index}]" if name is None else f".{name}"
+                return difference(wanted[index], found[index], path + step)
         case SequenceType(inner_wanted), SequenceType(inner_found):
             return difference(inner_wanted, inner_found, path + ".element")
         case FederatedType(inner_wanted, at), FederatedType(inner_found, placement) if at == placement:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast, overload
+
+import numpy as np
 
 from fedmpi.language.calls import counted, listed
 from fedmpi.language.computation import Computation, PolymorphicComputation
@@ -15,6 +17,8 @@ from fedmpi.language.errors import TypingError, reporting
 from fedmpi.language.source import function_name
 from fedmpi.language.to_type import TypeSpec, to_type
 from fedmpi.language.types import StructType, StructWithPythonType, Type
+
+DeclaredType = Type | np.dtype[Any] | Sequence[Any] | Mapping[str, Any] | type[Any] | None
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,12 @@ class Bound:
 def parameter_names(fn: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of a function's parameters; raise `TypingError` for a kind of parameter that cannot be typed."""
     given = fn.keywords if isinstance(fn, functools.partial) else {}
+    try:
+        signature = inspect.signature(fn)
+    except ValueError as error:
+        raise TypingError(str(error)) from None  # a builtin that does not tell
     names = []
-    for name, parameter in inspect.signature(fn).parameters.items():
+    for name, parameter in signature.parameters.items():
         if name in given:
             continue  # its value came with functools.partial
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
@@ -88,11 +96,25 @@ def _named(names: Sequence[str], types: Any) -> StructType:
     return StructWithPythonType(list(zip(names, types, strict=True)), OrderedDict)
 
 
-def decorator(name: str, build: Callable[..., Computation]) -> Callable[..., Any]:
-    """Return a decorator of computations with all its forms: ``@d``, ``@d()``, ``@d(T1, …)`` and ``d(fn, T1, …)``.
+class Decorator(Protocol):
+    """A decorator of computations, in its forms ``@d()``, ``@d(T1, …)``, and ``@d``, ``d(fn, T1, …)``."""
+
+    # A class is callable, too; so the form with types comes first.
+    @overload
+    def __call__(self, **options: Any) -> Callable[[Callable[..., Any]], Computation]: ...
+    @overload
+    def __call__(
+        self, spec: DeclaredType, /, *types: TypeSpec, **options: Any
+    ) -> Callable[[Callable[..., Any]], Computation]: ...
+    @overload
+    def __call__(self, fn: Callable[..., Any], /, *types: TypeSpec, **options: Any) -> Computation: ...
+
+
+def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
+    """Return a decorator of computations with all its forms, and the doc of ``build``; ``name`` is for error texts.
 
     ``build(fn, types, **options)`` makes the computation; ``options`` are the decorator's keyword arguments.  A
-    function with parameters and no declared types becomes a `PolymorphicComputation`.  ``name`` is for error texts.
+    function with parameters and no declared types becomes a `PolymorphicComputation`.
     """
 
     def make(fn: Any, types: Sequence[Type | None], options: dict[str, Any]) -> Computation | PolymorphicComputation:
@@ -112,7 +134,9 @@ def decorator(name: str, build: Callable[..., Computation]) -> Callable[..., Any
             types = [None if arg is None else declared(arg) for arg in args[inline:]]
         return make(args[0], types, options) if inline else lambda fn: make(fn, types, options)
 
-    return decorate
+    decorate.__name__ = decorate.__qualname__ = name
+    decorate.__doc__ = build.__doc__
+    return cast(Decorator, decorate)
 
 
 def _check_names(struct: StructType) -> None:

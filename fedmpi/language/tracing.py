@@ -16,6 +16,12 @@ from fedmpi.language.values import Value, embed
 
 
 def _federated_computation(fn: Callable[..., Any], types: Sequence[Type | None]) -> Computation:
+    """Make a computation of a Python function, by running it once on values that stand for its arguments.
+
+    ``@federated_computation(T1, …)`` declares the parameters' types; ``@federated_computation`` is for a function
+    without parameters, or to be typed at each use; ``federated_computation(fn, T1, …)`` takes a function at hand.
+    Raises `TypingError` for a program that is not well typed.
+    """
     name = function_name(fn)
     name = "lambda" if name == "<lambda>" else name
     where = definition_location(fn)
@@ -66,14 +72,4 @@ def _label_captures(fn: Callable[..., Any], outer: Scope) -> None:
             outer.labels[captured.comp] = name
 
 
-_decorator = decorator("federated_computation", _federated_computation)
-
-
-def federated_computation(*args: Any) -> Any:
-    """Make a computation of a Python function, by running it once on values that stand for its arguments.
-
-    ``@federated_computation(T1, …)`` declares the parameters' types; ``@federated_computation`` is for a function
-    without parameters, or to be typed at each use; ``federated_computation(fn, T1, …)`` takes a function at hand.
-    Raises `TypingError` for a program that is not well typed.
-    """
-    return _decorator(*args)
+federated_computation = decorator("federated_computation", _federated_computation)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language import constants
+from fedmpi.language.assignability import is_zippable, names_fit
 from fedmpi.language.calls import listed, pack_args
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import (
-    ContextError,
-    LeakedValueError,
     TypeNotAssignableError,
     TypingError,
     UnsupportedValueError,
@@ -19,7 +19,7 @@ from fedmpi.language.errors import (
 )
 from fedmpi.language.expressions import Apply, Call, Expr, Select, Struct, show
 from fedmpi.language.hints import hint_for
-from fedmpi.language.scopes import Scope, current_scope
+from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS
 from fedmpi.language.to_type import TypeSpec, to_type
@@ -236,7 +236,7 @@ def coerce(value: Value, wanted: Type, name: str) -> Value:
             if wanted.is_assignable_from(zipped.type_signature):
                 return zipped
             found = zipped.type_signature
-        case StructType(), StructType() if _names_fit(wanted, found):
+        case StructType(), StructType() if names_fit(wanted, found):
             parts = [
                 coerce(part, element, element_name(name, key, i))
                 for i, (part, (key, element)) in enumerate(zip(value, wanted.items(), strict=True))
@@ -245,53 +245,10 @@ def coerce(value: Value, wanted: Type, name: str) -> Value:
     raise TypeNotAssignableError(f"{name or 'the argument'} must be {wanted}, found {found}", hint_for(wanted, found))
 
 
-def _names_fit(wanted: StructType, found: StructType) -> bool:
-    return len(wanted) == len(found) and all(
-        name in (None, key) for (key, _), (name, _) in zip(wanted.items(), found.items(), strict=True)
-    )
-
-
-def is_zippable(type_: Type) -> bool:
-    """Say whether the type is a struct, maybe nested, of federated values at one placement."""
-    placements = set(_leaf_placements(type_))
-    return isinstance(type_, StructType) and len(placements) == 1 and None not in placements
-
-
-def _leaf_placements(type_: Type) -> Iterator[Any]:
-    match type_:
-        case StructType():
-            for element in type_:
-                yield from _leaf_placements(element)
-        case FederatedType(_, placement):
-            yield placement
-        case _:
-            yield None
-
-
-def tracing_scope(what: str) -> Scope:
-    """Return the body that is being traced; raise `ContextError` outside of all."""
-    scope = current_scope()
-    if scope is None:
-        raise ContextError(
-            f"{what} can be used only inside a federated computation\n  at {user_location()}\n"
-            "  hint: put it into a function decorated with @fm.federated_computation"
-        )
-    return scope
-
-
 def alive(value: Value) -> None:
     """Raise `LeakedValueError` if the value belongs to a body that is not being traced here."""
     if not value._scope.is_around(current_scope()):
         raise leaked(value._scope, value._scope.describe(value.comp))
-
-
-def leaked(owner: Scope, what: str) -> LeakedValueError:
-    """Return the error for the use of something that belongs to a body which is not being traced here."""
-    return LeakedValueError(
-        f"{what} belongs to the computation {owner.name} ({owner.where}) and cannot be used outside of it\n"
-        f"  at {user_location()}\n"
-        f"  hint: return it from {owner.name}, or make it a parameter of the computation that uses it"
-    )
 
 
 def emit(op: str, args: Sequence[Value], type_: Type | None = None) -> Value:
@@ -368,7 +325,7 @@ def select(value: Value, key: int | str) -> Value:
             )
         index = [name for name, _ in struct.items()].index(key)
     else:
-        index = key
+        index = operator.index(key)
         if not 0 <= index < len(struct):
             error = ValueError if isinstance(type_, FederatedType) else IndexError
             raise error(f"{type_} has {len(struct)} elements, no element {index}")

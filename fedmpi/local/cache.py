@@ -212,7 +212,8 @@ def _write(path: Path, text: str) -> None:
 
 def _import(path: Path, name: str, scope: dict[str, Any]) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # Numba finds the module of cached code by its name
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder holds what Numba compiled, no more

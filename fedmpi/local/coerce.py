@@ -43,7 +43,7 @@ def token_of(type_: Type) -> TypeToken:
     return TypeToken(type_)
 
 
-class _TokenType(types.Dummy):  # type: ignore[misc]
+class _TokenType(types.Dummy):
     def __init__(self, type_: Type) -> None:
         self.type = type_
         super().__init__(name=f"token({type_})")

@@ -169,7 +169,7 @@ def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
         case TensorType(dtype, shape):
             kind = layout(type_)
             if kind == "fixed":
-                data = np.empty((len(values), *(shape or ())), dtype=dtype)
+                data = np.empty((len(values), *(d or 0 for d in shape or ())), dtype=dtype)
                 for i, value in enumerate(values):
                     data[i] = value
                 return [_frozen(data)]
@@ -241,12 +241,13 @@ def leaf_formats(type_: Type) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
         case TensorType(dtype, shape):
             offsets = (np.dtype(np.int64), ())
             known = tuple(int(d) for d in (shape or ()) if d is not None)
-            return {
+            formats: dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]] = {
                 "fixed": [(dtype, known)],
                 "rows": [(dtype, known), offsets],
                 "open": [(dtype, ()), offsets, (np.dtype(np.int64), (len(shape or ()),))],
                 "text": [(np.dtype(np.uint8), ()), offsets],
-            }[layout(type_)]
+            }
+            return formats[layout(type_)]
         case StructType():
             return [f for part in type_ for f in leaf_formats(part)]
         case SequenceType(element):

@@ -139,7 +139,7 @@ def _is_collections_ordered_dict(func_ir: Any, function: Any) -> bool:
     return getattr(getattr(_definition(func_ir, function.value), "value", None), "__name__", "") == "collections"
 
 
-class BodyCompiler(CompilerBase):  # type: ignore[misc]
+class BodyCompiler(CompilerBase):
     """Numba's compiler for the bodies of local computations."""
 
     def define_pipelines(self) -> list[Any]:
@@ -155,7 +155,7 @@ class BodyCompiler(CompilerBase):  # type: ignore[misc]
 _PROGRESS = types.Array(types.int64, 1, "C")
 
 
-class SequenceValue(types.IterableType):  # type: ignore[misc]
+class SequenceValue(types.IterableType):
     """A packed sequence: the arrays of a column of its elements, and where it starts and stops.
 
     A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.
@@ -172,7 +172,7 @@ class SequenceValue(types.IterableType):  # type: ignore[misc]
         return SequenceIterator(self)
 
 
-class SequenceIterator(types.SimpleIteratorType):  # type: ignore[misc]
+class SequenceIterator(types.SimpleIteratorType):
     """An iterator over a packed sequence."""
 
     def __init__(self, sequence: SequenceValue) -> None:
@@ -187,7 +187,7 @@ def _element_signature(sequence: SequenceValue) -> Any:
 
 
 @register_model(SequenceValue)
-class _SequenceModel(models.StructModel):  # type: ignore[misc]
+class _SequenceModel(models.StructModel):
     def __init__(self, manager: Any, value: Any) -> None:
         super().__init__(
             manager,
@@ -197,7 +197,7 @@ class _SequenceModel(models.StructModel):  # type: ignore[misc]
 
 
 @register_model(SequenceIterator)
-class _IteratorModel(models.StructModel):  # type: ignore[misc]
+class _IteratorModel(models.StructModel):
     def __init__(self, manager: Any, value: Any) -> None:
         members = [("sequence", value.sequence), ("index", types.EphemeralPointer(types.int64))]
         super().__init__(manager, value, members)

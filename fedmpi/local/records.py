@@ -27,7 +27,8 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
 
     One class for each tuple of names: Numba unifies two values of a variable only if their classes are the same.
     """
-    base: Any = namedtuple("Record", [_attribute(name, i) for i, name in enumerate(names)])
+    fields = [_attribute(name, i) for i, name in enumerate(names)]
+    base: Any = namedtuple("Record", fields)  # type: ignore[misc]
 
     def getitem(self: tuple[Any, ...], key: Any) -> Any:
         if isinstance(key, str):

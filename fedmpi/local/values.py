@@ -278,7 +278,7 @@ def present(value: Any, type_: Type) -> Any:
 def container_of(type_: StructType, parts: list[Any]) -> Any:
     """Put the elements of a struct into its Python container."""
     names = [name for name, _ in type_.items()]
-    container = type_.python_container
+    container: Any = type_.python_container
     if container is None:
         if all(n is None for n in names):
             return tuple(parts)
@@ -289,4 +289,4 @@ def container_of(type_: StructType, parts: list[Any]) -> Any:
         return container(parts)
     if issubclass(container, Mapping):
         return container(zip(names, parts, strict=True))
-    return container(**dict(zip(names, parts, strict=True)))
+    return container(**{str(name): part for name, part in zip(names, parts, strict=True)})

@@ -59,23 +59,24 @@ def check(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
         raise error.inside(label(path)) from None
 
 
-def client_count(value: Any, type_: FederatedType, path: tuple[str, ...]) -> int:
+def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, ...]) -> int:
     """Return the number of clients in an argument at the clients."""
     if isinstance(value, ClientData | list | tuple):
         return len(value)
     raise InvalidNonAllEqualValueError(
-        f"parameter {label(path)}: expected a list with one value for each client for {type_}, found {describe(value)}"
+        f"{name}: parameter {label(path)}: expected a list with one value for each client for {type_}, "
+        f"found {describe(value)}\n  at {user_location()}"
     )
 
 
-def common_count(counts: list[tuple[tuple[str, ...], int]]) -> int | None:
+def common_count(name: str, counts: list[tuple[tuple[str, ...], int]]) -> int | None:
     """Return the number of clients that all arguments agree on; None without any."""
     for path, count in counts[1:]:
         first_path, first = counts[0]
         if count != first:
             raise ValueError(
-                f"Conflicting cardinalities for CLIENTS: {first} vs {count} "
-                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})"
+                f"{name}: Conflicting cardinalities for CLIENTS: {first} vs {count} (parameter {label(first_path)} has "
+                f"{first} clients, parameter {label(path)} has {count})\n  at {user_location()}"
             )
     return counts[0][1] if counts else None
 

@@ -7,6 +7,7 @@ in the word before a later stage), another rank's in the agreement; then every r
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -49,12 +50,12 @@ class Execution(Round):
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` and `gathered` hold what the result is made of."""
         self.begin()
-        self.attempt(lambda: self.bind(argument))
+        self.attempt(functools.partial(self.bind, argument))
         self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
         for level, stage in enumerate(self.plan.stages):
             if self.comm.rank == 0:
-                self.attempt(lambda stage=stage: self.serve(stage))
+                self.attempt(functools.partial(self.serve, stage))
             self.descend(level, stage)
             self.move()
             accumulators = self.train(stage)
@@ -74,11 +75,11 @@ class Execution(Round):
         for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
             if node.per_client:
                 assert isinstance(type_, FederatedType)
-                counts.append((path, client_count(value, type_, path)))
+                counts.append((path, client_count(self.name, value, type_, path)))
                 at_clients.append((node, path, value))
             elif node.placement is None or node.placement is CLIENTS or server:
                 self.values[node] = check(value, node.member, path)
-        self.num_clients = common_count(counts) if counts else self.num_clients
+        self.num_clients = common_count(self.name, counts) if counts else self.num_clients
         self.own([(node, value) for node, _, value in at_clients])
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
@@ -202,7 +203,7 @@ class Execution(Round):
         for node in stage.reductions:
             is_open = has_open_dimensions(node.inputs[0].member)
             accumulators[node] = [] if is_open else np.zeros(self.program.reduction(node).slots)
-        self.attempt(lambda: self.run_clients(stage, accumulators))
+        self.attempt(functools.partial(self.run_clients, stage, accumulators))
         return accumulators
 
     def run_clients(self, stage: Stage, accumulators: dict[Node, Any]) -> None:
@@ -276,7 +277,7 @@ class Execution(Round):
             for node, reduction in reductions.items():
                 slots = total[at : at + reduction.slots]
                 at += reduction.slots
-                self.values[node] = self.attempt(lambda n=node, r=reduction, s=slots: self.finish(n, r, s))
+                self.values[node] = self.attempt(functools.partial(self.finish, node, reduction, slots))
 
     def finish(self, node: Node, reduction: Reduction, slots: Any) -> Any:
         try:

@@ -39,7 +39,7 @@ from fedmpi.runtime import comm as mpi
 from fedmpi.runtime import launch
 from fedmpi.runtime.comm import Communicator
 
-__all__ = ["expected", "watch"]
+__all__ = ["expected", "note_exit", "watch"]
 
 # Set when a federated computation is defined: from then on other ranks may be waiting in MPI for this one.
 expected = False
@@ -48,7 +48,7 @@ expected = False
 LAST_WORDS = 0.5
 # Seconds that a rank which left too early collects answers after the first one.
 ANSWERS = 0.2
-# Seconds after which a failed rank that waits in MPI_Init for the others dies by a signal, which any launcher notices.
+# Seconds after which a failed rank that waits in MPI_Init for the others dies by a signal, which mpiexec notices.
 INIT_PATIENCE = 5
 # Seconds of one sleep of a rank that has left, from the first to the longest.
 NAP_FIRST, NAP_LONGEST = 100e-6, 20e-3
@@ -107,6 +107,14 @@ def _remembering(original: Callable[..., Any]) -> Any:
     return sys_exit
 
 
+def note_exit(leave: SystemExit, text: str) -> None:
+    """Note how the script ended if it was by a SystemExit that sys.exit did not raise (exit() and quit() do so)."""
+    if not _process.exit_text or _calls() != _process.exit_calls:
+        _process.exit_text = text
+        _process.exit_code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+        _process.exit_calls = _calls()
+
+
 def _on_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
     """Stand in for sys.excepthook: print the exception and end the job."""
     if _process.pid != os.getpid() or _process.finished:
@@ -156,9 +164,13 @@ def _between_ranks() -> list[Communicator]:
 def _open_in_the_end(patience: int) -> list[Communicator]:
     """Return the communicators of several ranks; opens the world if there are none.
 
-    `patience`: the seconds that may pass in MPI_Init, 0 for any number.
+    `patience`: the seconds that may pass in MPI_Init, 0 for any number.  There is no end to it under srun, which lets
+    the others run on when one rank dies of a signal: they would wait in their MPI_Init for ever.
     """
     if not _between_ranks():
+        started = launch.detect()
+        if started is not None and started.name == "srun":
+            patience = 0
         with _Deadline(patience):
             try:
                 Communicator.open()
@@ -263,7 +275,7 @@ def _print_exception(kind: type[BaseException], value: BaseException, trace: Tra
     rank = mpi.opened()[0].rank if mpi.opened() else started.rank if started is not None else 0
     if isinstance(value, launch.LaunchError):
         mpi.say(rank, f"fedmpi: {value}")
-    elif _process.previous_hook is not sys.__excepthook__:
+    elif _process.previous_hook is not sys.__excepthook__ and not mpi.is_silenced():
         # Somebody formats exceptions in a way of their own: let them, and say whose it is.
         mpi.say(rank, f"{kind.__name__} on rank {rank}:")
         _process.previous_hook(kind, value, trace)

@@ -34,10 +34,16 @@ def rank_of(failure: int) -> int:
 
 def annotated(error: BaseException, where: str) -> BaseException:
     """Return the same kind of exception with a text that says where it arose."""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    return _rebuild(type(error).__module__, type(error).__qualname__, f"{where}: {text_of(error)}", type(error))
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, as it was given."""
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        return str(error.args[0])  # str() of it would add quotes
     if len(error.args) > 1 and all(isinstance(a, str | int | tuple) for a in error.args):
-        text = " ".join(map(str, error.args))  # compiled code raises with what it found as further arguments
-    return _rebuild(type(error).__module__, type(error).__qualname__, f"{where}: {text}", type(error))
+        return " ".join(map(str, error.args))  # compiled code raises with what it found as further arguments
+    return str(error)
 
 
 def encode(error: BaseException, rank: int) -> np.ndarray[Any, Any]:
@@ -45,7 +51,7 @@ def encode(error: BaseException, rank: int) -> np.ndarray[Any, Any]:
     record = {
         "module": type(error).__module__,
         "class": type(error).__qualname__,
-        "text": str(error),
+        "text": text_of(error),
         "rank": rank,
         "traceback": "".join(traceback.format_exception(error)),
     }

@@ -19,7 +19,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Header:
-    """``clients`` is `UNKNOWN` where a rank cannot tell, ``status`` 1 after a failure on rank 0, ``payload`` in bytes."""
+    """``clients`` may be `UNKNOWN`; ``status`` is 1 after a failure on rank 0; ``payload`` is in bytes."""
 
     fingerprint: int
     call: int
@@ -39,7 +39,8 @@ class Header:
         if comm.rank == 0:
             return self
         text = words[_TEXT:].tobytes().rstrip(b"\0").decode("utf-8", errors="ignore")
-        server = Header(*(int(w) for w in words[:5]), text)
+        fingerprint, call, clients, status, payload = (int(word) for word in words[:5])
+        server = Header(fingerprint, call, clients, status, payload, text)
         trouble = self._differs(server)
         if trouble:
             comm.abort(

@@ -31,6 +31,13 @@ class AtClients:
     members: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Everywhere:
+    """A value at the clients that all have, however many they are."""
+
+    value: Any
+
+
 class ReferenceContext:
     """Evaluates computations in this process, without MPI; slow, short and obviously right.
 
@@ -45,10 +52,14 @@ class ReferenceContext:
         type_ = computation.type_signature
         try:
             parts = [] if type_.parameter is None else split(argument, type_.parameter)
-            counts = [(p, client_count(v, t, p)) for p, t, v in parts if _per_client(t)]
-            clients = common_count(counts)
+            counts = [
+                (p, client_count(computation.name, v, t, p))
+                for p, t, v in parts
+                if isinstance(t, FederatedType) and _per_client(t)
+            ]
+            clients = common_count(computation.name, counts)
             clients = self.num_clients if clients is None else clients
-            values = iter([_part(value, part_type, path, clients) for path, part_type, value in parts])
+            values = iter([_part(value, part_type, path) for path, part_type, value in parts])
         except ArgumentError as error:
             raise refuse(computation.name, error) from None
         semantics = _Reference(clients)
@@ -67,14 +78,14 @@ def _per_client(type_: Type) -> bool:
     return isinstance(type_, FederatedType) and type_.placement is CLIENTS and not type_.all_equal
 
 
-def _part(value: Any, type_: Type, path: tuple[str, ...], clients: int | None) -> Any:
+def _part(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
     if isinstance(type_, FunctionType):
         return function_value(value, type_, path)
     if not isinstance(type_, FederatedType):
         return check(value, type_, path)
     if not _per_client(type_):
         member = check(value, type_.member, path)
-        return AtClients((member,) * (clients or 0)) if type_.placement is CLIENTS else member
+        return Everywhere(member) if type_.placement is CLIENTS else member
     if isinstance(value, ClientData):
         if not value.complete:
             raise ArgumentError(str(type_), "a ClientData of several ranks").inside(label(path))
@@ -116,6 +127,8 @@ class _Reference(Interpreter):
     def select(self, expr: Select, source: Any) -> Any:
         if isinstance(source, AtClients):
             return AtClients(tuple(member[expr.index] for member in source.members))
+        if isinstance(source, Everywhere):
+            return Everywhere(source.value[expr.index])
         return source[expr.index]
 
     def apply(self, expr: Apply, args: list[Any]) -> Any:
@@ -123,25 +136,25 @@ class _Reference(Interpreter):
             return super().apply(expr, args)
         match expr.op:
             case "federated_broadcast":
-                return self.everywhere(args[0])
+                return Everywhere(args[0])
             case "federated_value":
-                return self.everywhere(args[0]) if expr.type.placement is CLIENTS else args[0]
+                return Everywhere(args[0]) if expr.type.placement is CLIENTS else args[0]
             case "federated_map":
                 function, value = args
-                if not isinstance(value, AtClients):
+                if expr.type.placement is not CLIENTS:
                     return self.invoke(function, value)
-                return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(value.members)))
+                return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(self.members(value))))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
                     return args[0]
-                return AtClients(tuple(_member_of(args[0], i) for i in range(self.count())))
+                return AtClients(tuple(self._zipped(args[0], i) for i in range(self.count())))
             case "federated_sum":
-                return _total(args[0].members, None, expr.type.member)
+                return _total(self.members(args[0]), None, expr.type.member)
             case "federated_mean":
-                weights = args[1].members if len(args) > 1 else (1,) * len(args[0].members)
+                weights = self.members(args[1]) if len(args) > 1 else (1,) * self.count()
                 if not weights:
                     raise ValueError("federated_mean: there are no clients to take the mean over")
-                return _mean(args[0].members, weights, expr.type.member)
+                return _mean(self.members(args[0]), weights, expr.type.member)
         raise ValueError(f"{expr.op} has no evaluation")
 
     def _for_client(self, function: Any, member: Any, index: int) -> Any:
@@ -153,19 +166,20 @@ class _Reference(Interpreter):
             error.add_note(f"in federated_map for client {index}")
             raise
 
-    def everywhere(self, value: Any) -> AtClients:
-        """Return a value that all clients have."""
-        return AtClients((value,) * (self.clients or 0))
+    def members(self, value: AtClients | Everywhere) -> tuple[Any, ...]:
+        """Return each client's value."""
+        return value.members if isinstance(value, AtClients) else (value.value,) * self.count()
 
     def count(self) -> int:
         """Return the number of clients."""
-        return self.clients or 0
+        if self.clients is None:
+            raise ValueError("the number of clients is not known: say it with fm.ReferenceContext(num_clients=…)")
+        return self.clients
 
-
-def _member_of(value: Any, index: int) -> Any:
-    if isinstance(value, AtClients):
-        return value.members[index]
-    return tuple(_member_of(part, index) for part in value)
+    def _zipped(self, value: Any, index: int) -> Any:
+        if isinstance(value, AtClients | Everywhere):
+            return self.members(value)[index]
+        return tuple(self._zipped(part, index) for part in value)
 
 
 def _total(members: Any, weights: Any, type_: Type) -> Any:
@@ -238,14 +252,10 @@ def _integer_sum(members: Any, type_: TensorType) -> Any:
 def _present(value: Any, type_: Type) -> Any:
     """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
     match type_:
-        case FederatedType(member, _, all_equal):
-            if not isinstance(value, AtClients):
-                return present(value, member)
-            if all_equal:
-                if not value.members:
-                    raise ValueError("the result is the same for all clients, and there are no clients")
-                return present(value.members[0], member)
-            return [present(v, member) for v in value.members]
+        case FederatedType(member):
+            if isinstance(value, AtClients):
+                return [present(v, member) for v in value.members]
+            return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
             return container_of(type_, [_present(v, t) for v, t in zip(value, type_, strict=True)])
         case FunctionType():

@@ -96,7 +96,8 @@ def _contained(value: Any, like: Any) -> Any:
     if isinstance(like, Placeholder):
         return _typed(value, like.type_signature)
     if isinstance(like, Mapping) and isinstance(value, Mapping):
-        return type(value)((k, _contained(v, like.get(k))) for k, v in value.items())
+        container: Any = type(value)
+        return container((k, _contained(v, like.get(k))) for k, v in value.items())
     if isinstance(like, list | tuple) and isinstance(value, list | tuple) and len(like) == len(value):
         parts = [_contained(v, part) for v, part in zip(value, like, strict=True)]
         if element_names(like) is not None and isinstance(like, tuple):

@@ -1,5 +1,6 @@
 """Calling computations: packing, coercion, zips, contexts."""
 
+import functools
 from collections import OrderedDict
 
 import numpy as np
@@ -14,9 +15,22 @@ C, S = fm.CLIENTS, fm.SERVER
 f32, i32 = np.float32, np.int32
 FC, FS, IC = fm.FederatedType(f32, C), fm.FederatedType(f32, S), fm.FederatedType(i32, C)
 
-one = fc(lambda x: x, f32)
-none = fc(lambda: 1)
-pair = fc(lambda x, y: (y, x), i32, f32)
+
+@fc
+def none():
+    return 1
+
+
+@fc(f32)
+def one(x):
+    return x
+
+
+@fc(i32, f32)
+def pair(x, y):
+    return y, x
+
+
 zipped = fc(lambda p: p, fm.FederatedType(OrderedDict(a=i32, b=f32), C))
 
 
@@ -67,7 +81,6 @@ REFUSED = [
 
 @pytest.mark.parametrize(("call", "text"), REFUSED)
 def test_arguments_that_do_not_fit(recorder, call, text):
-    none.name, one.name, pair.name = "none", "one", "pair"
     with pytest.raises(TypeError, match=text) as caught:
         call()
     assert "\n  at test_calls.py:" in str(caught.value)
@@ -141,11 +154,7 @@ def test_placement_never_converts():
         (one, FC, "must be float32, found {float32}@CLIENTS\n.*\n.*fm.federated_map"),
     ]:
         with pytest.raises(fm.TypeNotAssignableError, match=text):
-            fc(_caller(body), given)
-
-
-def _caller(body):
-    return lambda x: body(x)
+            fc(functools.partial(lambda function, x: function(x), body), given)
 
 
 def test_the_part_that_differs_is_named():

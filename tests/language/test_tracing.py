@@ -130,6 +130,7 @@ def test_computations_are_equal_by_their_trees():
         (lambda x, z: x, ([("x", i32), ("y", i32)],), "must have the names of the parameters: x, z"),
         (lambda x, y: x, ([i32, ("y", i32)],), "must all have names, or none, found <int32,y=int32>"),
         (lambda x: x, (None,), "None stands for no parameter"),
+        (max, (i32,), "no signature found for builtin"),
         (10, (20,), "expected a type, or something that stands for one, found 10"),
     ],
 )

@@ -14,7 +14,7 @@ comm = Communicator.open()
 from mpi4py import MPI  # noqa: E402
 
 if len(sys.argv) > 1:
-    module.PIECE = int(sys.argv[1])  # so that small messages go in pieces
+    module.PIECE = module.REDUCE_PIECE = int(sys.argv[1])  # so that small messages go in pieces
 rank, size, last = comm.rank, comm.size, comm.size - 1
 assert (rank, size) == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
 assert comm.ranks_on_node == size

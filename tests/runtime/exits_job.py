@@ -55,6 +55,9 @@ if way == "raise":
 elif way == "raise in the call":
     train(2)
     call("federated_train at train.py:30", fail if last else None)
+elif way == "sys.exit(3) in the call":
+    train(2)
+    call("federated_train at train.py:30", (lambda: sys.exit(3)) if last else None)
 elif way == "raise on two":
     train(2)
     if rank:

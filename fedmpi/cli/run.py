@@ -1,0 +1,147 @@
+"""Run a script on all ranks of a job, with the output of rank 0 only.
+
+    mpirun -n 3 fedmpi run train.py --rounds 10
+    mpirun -n 3 fedmpi run -m package.train
+
+What other ranks write to stdout and stderr is dropped, unless --all-output is given; errors that end a script are
+printed whatever rank they are on, with [rank r] before each line, and end the job, in threads too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import importlib.util
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from fedmpi.cli.errors import UsageError
+from fedmpi.runtime import comm as mpi
+from fedmpi.runtime import exits, launch
+
+SUMMARY = "run a script on all ranks, with the output of rank 0 only"
+# What stands between this file and the script's own code in a traceback.
+MACHINERY = (__file__, runpy.__file__, "<frozen runpy>")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command to its parser."""
+    parser.usage = "fedmpi run [-h] [--all-output] (SCRIPT | -m MODULE) [ARGUMENT ...]"
+    parser.add_argument("--all-output", action="store_true", help="print what all ranks write")
+    # One list for everything after the options: what follows the script's name belongs to the script.
+    parser.add_argument("-m", dest="module", action="store_true", help="run a module, as python -m does")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="SCRIPT ARGUMENT ...", help="and its arguments")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the script as ``__main__`` and return the exit code, unless it leaves by SystemExit, which passes."""
+    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not words:
+        raise UsageError("fedmpi run: expected a script or -m and a module (see fedmpi run --help)")
+    target = words[0]
+    if not options.module and not os.path.exists(target):
+        raise UsageError(f"fedmpi run: no such file: {target}")
+    started = launch.detect()
+    rank = started.rank if started is not None else 0
+    sys.argv = list(words)
+    _set_path("" if options.module else str(Path(target).resolve().parent))
+    if options.module and not _exists(target):
+        raise UsageError(f"fedmpi run: no module named {target}")
+    exits.watch()
+    if rank != 0 and not options.all_output:
+        _silence()
+    threading.excepthook = _on_thread_exception
+    try:
+        if options.module:
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(target, run_name="__main__")
+    except SystemExit as leave:
+        _leave(leave, rank)
+        raise
+    except BaseException as error:
+        return _report(error)
+    return 0
+
+
+def _set_path(first: str) -> None:
+    """Put the script's folder where Python puts it; it has put there the folder of the command `fedmpi`, or ''."""
+    if not sys.flags.safe_path:
+        sys.path[0] = first
+
+
+def _exists(module: str) -> bool:
+    """Tell whether there is such a module; this imports the packages it is in."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
+def _silence() -> None:
+    """Drop all that this process writes, below Python too, but keep its stderr for the last words."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    mpi.keep_stderr(kept)
+    faulthandler.enable(kept)  # else a crash of this rank would leave no trace
+
+
+def _own_part(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the script's own frames on; all of it if the script has none."""
+    part = trace
+    while part is not None and part.tb_frame.f_code.co_filename in MACHINERY:
+        part = part.tb_next
+    return part
+
+
+def _leave(leave: SystemExit, rank: int) -> None:
+    """Let the others know how this script ended; say what a silenced rank has to say."""
+    frames = "".join(traceback.format_tb(_own_part(leave.__traceback__))).rstrip("\n")
+    exits.note_exit(leave, f"SystemExit({leave.code!r}) was raised at\n{frames}")
+    if mpi.is_silenced() and leave.code is not None and not isinstance(leave.code, int):
+        mpi.say(rank, str(leave.code))
+
+
+def _report(error: BaseException) -> int:
+    """Do what Python does at an uncaught exception; fedmpi's hook then ends the job."""
+    trace = _own_part(error.__traceback__)
+    error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    try:
+        sys.excepthook(type(error), error, trace)
+    except Exception:
+        sys.__excepthook__(type(error), error, trace)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _on_thread_exception(args: threading.ExceptHookArgs, /) -> None:
+    """Stand in for threading.excepthook, which lets the script go on, maybe waiting for this thread for ever."""
+    if args.exc_type is SystemExit:
+        return
+    name = args.thread.name if args.thread is not None else "?"
+    error = args.exc_value if args.exc_value is not None else args.exc_type()
+    text = "".join(traceback.format_exception(args.exc_type, error, args.exc_traceback))
+    opened, started = mpi.opened(), launch.detect()
+    rank = opened[0].rank if opened else started.rank if started is not None else 0
+    mpi.say(rank, f"Exception in thread {name}; this ends the job\n{text}")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    if mpi.is_active():
+        mpi.abort_world(1)
+    if started is not None and started.size > 1:
+        time.sleep(mpi.BEFORE_ABORT)
+        os.kill(os.getpid(), signal.SIGTERM)  # others may wait in MPI_Init, where no launcher notices an exit
+    os._exit(1)
