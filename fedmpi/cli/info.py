@@ -82,17 +82,19 @@ def versions() -> dict[str, str]:
 
 
 def _threads() -> dict[str, int]:
-    """Return the number of threads of Numba and of each BLAS that fedmpi's kernels may call."""
+    """Return the number of threads of Numba and of each loaded BLAS, as in a computation."""
     counts = {}
     try:
         import numba
-        import scipy.linalg  # noqa: F401
         from threadpoolctl import threadpool_info
 
+        from fedmpi.local.compiled import prepare_numba
+
+        prepare_numba()
         counts["Numba"] = int(numba.get_num_threads())
         for pool in threadpool_info():
             if pool["user_api"] == "blas":
-                name = f"BLAS {pool['internal_api']} {pool.get('version') or ''}".rstrip()
+                name = f"{pool['internal_api']} {pool.get('version') or ''}".rstrip()
                 counts[name] = max(counts.get(name, 0), int(pool["num_threads"]))
     except ImportError as error:
         counts[f"unknown ({error})"] = 0
@@ -102,16 +104,16 @@ def _threads() -> dict[str, int]:
 def report(reports: list[dict[str, Any]], library: str, problem: str) -> list[str]:
     """Return the lines to print; `reports` are those of `about_rank`, by rank."""
     first = reports[0]
-    lines = [f"{name:<12}{text}" for name, text in first["versions"].items()]
-    lines.append(f"{'MPI library':<12}{library_name(library) if library else 'none'}")
+    lines = [f"{name:<13}{text}" for name, text in first["versions"].items()]
+    lines.append(f"{'MPI library':<13}{library_name(library) if library else 'none'}")
     started = launch.detect()
     if started is not None:
-        lines.append(f"{'launcher':<12}{started.name}, {started.size} processes")
+        lines.append(f"{'launcher':<13}{started.name}, {started.size} processes")
     if not problem:
-        lines.append(f"{'ranks':<12}{len(reports)}; rank 0 is the server{_hosting(len(reports))}")
+        lines.append(f"{'ranks':<13}{len(reports)}; rank 0 is the server{_hosting(len(reports))}")
         lines += _hosts(reports)
-    lines.append(f"{'threads':<12}{_threads_text(first)}")
-    lines.append(f"{'cache':<12}{first['cache'] or 'none: compiled code is not kept'}")
+    lines.append(f"{'threads':<13}{_threads_text(first)}")
+    lines.append(f"{'cache':<13}{first['cache'] or 'none: compiled code is not kept'}")
     lines += [f"warning: rank {other['rank']} differs: {text}" for other in reports for text in _differs(other, first)]
     return [*lines, *([f"\n{problem}"] if problem else [])]
 
@@ -144,7 +146,7 @@ def _hosts(reports: list[dict[str, Any]]) -> list[str]:
         noun = "rank" if len(there) == 1 else "ranks"
         crowded = len(there) > len(cores)
         lines.append(
-            f"{'host':<12}{host}: {noun} {spans([one['rank'] for one in there])} on "
+            f"{'host':<13}{host}: {noun} {spans([one['rank'] for one in there])} on "
             f"{len(cores)} {'core' if len(cores) == 1 else 'cores'} ({spans(cores)})"
             f"{'; more ranks than cores' if crowded else ''}"
         )
@@ -152,7 +154,7 @@ def _hosts(reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _threads_text(one: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {count}" if count else name for name, count in one["threads"].items())
+    return ", ".join(f"{name}: {count}" if count else name for name, count in one["threads"].items())
 
 
 def _differs(other: dict[str, Any], first: dict[str, Any]) -> list[str]:

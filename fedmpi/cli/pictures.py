@@ -44,10 +44,10 @@ def loss_curve(folder: Path, numbers: Mapping[str, float], rounds: int, publishe
     marker: dict[str, Any] = {"marker": "o", "markersize": 5} if rounds <= 30 else {}
     axes.plot(range(rounds + 1), [numbers[name] for name in names], color=BLUE, linewidth=2, label="training", **marker)
     ends = ["federated_eval(initial_model, test)", f"federated_eval(model after {rounds} rounds, test)"]
-    axes.plot([0, rounds], [numbers[name] for name in ends], "s", color=ORANGE, markersize=6, label="test")
+    axes.plot([0, rounds], [numbers[name] for name in ends], "s", color=ORANGE, markersize=5, label="test")
     known = [(n, published[name]) for n, name in enumerate(names) if name in published]
     if known:
-        style: dict[str, Any] = {"markersize": 12, "markerfacecolor": "none", "color": GREY}
+        style: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": GREY}
         axes.plot(*zip(*known, strict=True), "o", label="training, as published", **style)
     axes.set_title("Federated averaging of softmax regression on MNIST", fontsize=12)
     axes.set_xlabel("rounds of training")

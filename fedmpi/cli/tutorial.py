@@ -153,9 +153,12 @@ def _compare_types(tutorial: ModuleType) -> list[str]:
     for name, expected in published.TYPES.items():
         defined = getattr(tutorial, name)
         found = str(getattr(defined, "type_signature", defined))
-        write(f"  {name}: {found}\n      {'as published' if found == expected else f'published: {expected}'}")
+        write(f"  {name}: {found}")
         if found != expected:
             different.append(name)
+            write(f"  {'published':>{len(name)}}: {expected}")
+    total = len(published.TYPES)
+    write(f"{total - len(different)} of {total} types equal the published ones")
     return different
 
 
@@ -187,7 +190,7 @@ def heading(compared: bool) -> str:
 
 
 def row(name: str, number: Any, compared: bool) -> str:
-    """Return the line of one number: its name, itself in as few digits as tell it from its neighbours, the published."""
+    """Return the line of one number: its name, as few digits as tell it from its neighbours, the published one."""
     text = f"  {name:<{NAME_WIDTH}}{number!s:>11}"
     if compared and name in published.NUMBERS:
         expected = published.NUMBERS[name]

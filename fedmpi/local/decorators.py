@@ -27,6 +27,16 @@ from fedmpi.local.infer import ProbeFailed, infer_result
 def _numba(
     function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None, boundscheck: bool = True
 ) -> Computation:
+    """Make a computation of a Python function by compiling it with Numba.
+
+    ``@numba_computation(T1, …)`` declares the parameters: tensors, structs of them and sequences.  A struct arrives as
+    a record (``batch.x`` and ``batch["x"]``), a sequence can be iterated (``for batch in batches``).  The function
+    returns a tensor, a tuple, a named tuple, a dict literal or one of its arguments' structs; the type is inferred by
+    running it on small probes, or declared with ``result=``, to which a result of the same kind is cast.  Arguments are
+    read-only.  ``boundscheck=False`` leaves out the checks of indices in the body.
+
+    Raises `TypeError` where the body is defined if Numba cannot compile it.
+    """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
     plain = getattr(function, "py_func", function)
@@ -64,6 +74,10 @@ def _compile(body: NumbaBody) -> None:
 
 
 def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None) -> Computation:
+    """Make a computation of a Python function that is run as it is, for whatever Numba cannot compile.
+
+    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.
+    """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
     if result is None:
@@ -114,30 +128,7 @@ def _refuse_random(name: str, where: str, function: Any) -> None:
         before = value
 
 
-_numba_decorator = decorator("numba_computation", _numba)
-_python_decorator = decorator("python_computation", _python)
-
-
-def numba_computation(*args: Any, result: Any = None, boundscheck: bool = True) -> Any:
-    """Make a computation of a Python function by compiling it with Numba.
-
-    ``@numba_computation(T1, …)`` declares the parameters: tensors, structs of them and sequences.  A struct arrives as
-    a record (``batch.x`` and ``batch["x"]``), a sequence can be iterated (``for batch in batches``).  The function
-    returns a tensor, a tuple, a named tuple, a dict literal or one of its arguments' structs; the type is inferred by
-    running it on small probes, or declared with ``result=``, to which a result of the same kind is cast.  Arguments are
-    read-only.  ``boundscheck=False`` leaves out the checks of indices in the body.
-
-    Raises `TypeError` where the body is defined if Numba cannot compile it.
-    """
-    return _numba_decorator(*args, result=result, boundscheck=boundscheck)
-
-
-def python_computation(*args: Any, result: Any = None) -> Any:
-    """Make a computation of a Python function that is run as it is, for whatever Numba cannot compile.
-
-    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.
-    """
-    return _python_decorator(*args, result=result)
-
+numba_computation = decorator("numba_computation", _numba)
+python_computation = decorator("python_computation", _python)
 
 __all__ = ["numba_computation", "python_computation"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.scopes import entered
 from fedmpi.language.to_type import infer_type
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
@@ -58,7 +59,7 @@ def infer_result(body: LocalBody) -> Type:
 def _run(body: LocalBody, size: int, integer: int) -> Any:
     parameter = body.type.parameter
     argument = None if parameter is None else probe_value(parameter, size, integer)
-    with probe(), np.errstate(all="ignore"), warnings.catch_warnings():
+    with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return body.function(*body.python_arguments(argument))
 

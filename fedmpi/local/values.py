@@ -8,12 +8,12 @@ key, a sequence is a list.  `cast_result` is for what a local computation return
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import Column, PackedSequence, is_text, pack
 from fedmpi.local.records import element_names, record_of
@@ -267,26 +267,9 @@ def present(value: Any, type_: Type) -> Any:
     """Return a normalised value in the Python containers that its type records (see language.md, 4.4)."""
     match type_:
         case StructType():
-            return container_of(type_, [present(v, t) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [present(v, t) for v, t in zip(value, type_, strict=True)])
         case SequenceType(element):
             return [present(v, element) for v in value]
         case TensorType() if isinstance(value, np.ndarray):
             return value if value.flags.writeable else value.copy()  # a result is the caller's own
     return value
-
-
-def container_of(type_: StructType, parts: list[Any]) -> Any:
-    """Put the elements of a struct into its Python container."""
-    names = [name for name, _ in type_.items()]
-    container: Any = type_.python_container
-    if container is None:
-        if all(n is None for n in names):
-            return tuple(parts)
-        if None in names:
-            raise ValueError(f"{type_} has elements with and without a name: no Python container holds both")
-        container = OrderedDict
-    if None in names or container in (list, tuple):
-        return container(parts)
-    if issubclass(container, Mapping):
-        return container(zip(names, parts, strict=True))
-    return container(**{str(name): part for name, part in zip(names, parts, strict=True)})

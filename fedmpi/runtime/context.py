@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fedmpi.language.computation import Computation
+from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
-from fedmpi.local.values import ArgumentError, container_of, normalise, present
+from fedmpi.local.values import ArgumentError, normalise, present
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
@@ -125,7 +126,7 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     """Return the Python result of a call: values where they are, placeholders elsewhere."""
     if isinstance(value, Parts):
         assert isinstance(type_, StructType)
-        return container_of(type_, [_result(execution, v, t) for v, t in zip(value.parts, type_, strict=True)])
+        return rebuild(type_, [_result(execution, v, t) for v, t in zip(value.parts, type_, strict=True)])
     if not isinstance(value, Node):
         return as_computation(concrete(value, execution.values.__getitem__), type_)  # type: ignore[arg-type]
     if not isinstance(type_, FederatedType):

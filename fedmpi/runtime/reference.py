@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.computation import Computation
+from fedmpi.language.containers import rebuild
 from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.interpret import Interpreter
-from fedmpi.local.values import ArgumentError, container_of, present
+from fedmpi.local.values import ArgumentError, present
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, refuse, split
 from fedmpi.runtime.functions import as_computation, function_value
 
@@ -257,7 +258,7 @@ def _present(value: Any, type_: Type) -> Any:
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
-            return container_of(type_, [_present(v, t) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [_present(v, t) for v, t in zip(value, type_, strict=True)])
         case FunctionType():
             return as_computation(value, type_)
     return present(value, type_)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FederatedType, StructType, Type
 from fedmpi.local.records import element_names
-from fedmpi.local.values import container_of, describe
+from fedmpi.local.values import describe
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.placeholder import Placeholder
@@ -117,7 +118,7 @@ def _typed(value: Any, type_: Type) -> Any:
         return _typed(value, type_.member)
     if isinstance(type_, StructType):
         parts = list(value.values()) if isinstance(value, Mapping) else list(value)
-        return container_of(type_, [_typed(v, t) for v, t in zip(parts, type_, strict=True)])
+        return rebuild(type_, [_typed(v, t) for v, t in zip(parts, type_, strict=True)])
     return value
 
 
