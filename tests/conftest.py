@@ -1,4 +1,4 @@
-"""Settings of all tests: a compile cache of their own, floating-point errors that raise, and what runs under ``--with-mpi``."""
+"""Settings of all tests: a compile cache of their own, floating-point errors raise, what runs under ``--with-mpi``."""
 
 from __future__ import annotations
 

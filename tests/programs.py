@@ -121,7 +121,9 @@ def interpreted(values):
 
 @fm.federated_computation(AT_CLIENTS(collections.OrderedDict(a=F32, b=(F32, [2]))))
 def structs(values):
-    return collections.OrderedDict(mean=fm.federated_mean(values), first=values.a, zipped=fm.federated_zip((values.b, values.a)))
+    return collections.OrderedDict(
+        mean=fm.federated_mean(values), first=values.a, zipped=fm.federated_zip((values.b, values.a))
+    )
 
 
 @fm.federated_computation(AT_SERVER(F32))
@@ -169,7 +171,9 @@ CASES = {
     "map of no clients": Case(shifted, ([], 1.0), []),
     "many clients": Case(total, (list(range(100)),), I32(4950)),
     "two trips": Case(two_trips, (1.0, [1.0, 2.0, 6.0]), (F32(4.0), F32(5.0))),
-    "open dimension": Case(mean_of_vectors, ([np.array([1.0, 2.0], F32), np.array([3.0, 6.0], F32)],), np.array([4.0, 8.0], F32)),
+    "open dimension": Case(
+        mean_of_vectors, ([np.array([1.0, 2.0], F32), np.array([3.0, 6.0], F32)],), np.array([4.0, 8.0], F32)
+    ),
     "interpreted": Case(interpreted, ([0.1, 0.2, 0.3, 0.4],), F32(0.25)),
     "structs": Case(structs, ([{"a": 1.0, "b": [1.0, 2.0]}, {"b": [3.0, 4.0], "a": 3.0}],)),
     "broadcast": Case(everywhere, (2.5,), F32(2.5)),

@@ -20,16 +20,20 @@ class Computation(FunctionSource):
     """A typed function.  Called in a traced body it adds a call to the program; called elsewhere it runs.
 
     ``expression`` is a `Lambda` or a `Kernel`; it is closed, except for a computation defined inside another one whose
-    values it uses: that one can be used only inside of it.  ``where`` is the file and line of the definition.
+    values it uses: that one can be used only inside of it.  ``where`` is the file and line of the definition, ``names``
+    are the Python parameters' names.
     """
 
-    def __init__(self, expression: Expr, *, name: str = "", where: str = "", doc: str | None = None) -> None:
+    def __init__(
+        self, expression: Expr, *, name: str = "", where: str = "", doc: str | None = None, names: tuple[str, ...] = ()
+    ) -> None:
         if not isinstance(expression.type, FunctionType):
             raise TypeError(f"a computation must be a function, found {expression.type}")
         self.expression = expression
         self.type_signature = expression.type
         self.name = name or "computation"
         self.where = where
+        self.names = names
         self.__doc__ = doc
         self._owner: Scope | None = current_scope() if any(free(expression)) else None
 
@@ -44,6 +48,11 @@ class Computation(FunctionSource):
             if isinstance(arg, Value):
                 alive(arg)
         return get_default_context().invoke(self, argument)
+
+    @property
+    def root(self) -> str:
+        """What error texts call an argument that is the whole parameter."""
+        return self.names[0] if len(self.names) == 1 else "argument"
 
     def as_value(self, parameter: Type | None) -> Value:
         """Return the function as a value of the body that is being traced."""

@@ -25,7 +25,8 @@ def _federated_computation(fn: Callable[..., Any], types: Sequence[Type | None])
     name = function_name(fn)
     name = "lambda" if name == "<lambda>" else name
     where = definition_location(fn)
-    return Computation(trace(fn, bind_parameter(fn, types), name, where), name=name, where=where, doc=fn.__doc__)
+    bound = bind_parameter(fn, types)
+    return Computation(trace(fn, bound, name, where), name=name, where=where, doc=fn.__doc__, names=bound.names)
 
 
 def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda:

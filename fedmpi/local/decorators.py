@@ -54,7 +54,7 @@ def _numba(
             ) from reason
     _refuse_placements(name, where, body.type.result)
     _compile(body)
-    return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__)
+    return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 
 def _compile(body: NumbaBody) -> None:
@@ -86,7 +86,7 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
     _refuse_placements(name, where, type_.parameter)
     _refuse_placements(name, where, type_.result)
     body = PythonBody(function, type_, bound.fields, name, where)
-    return Computation(Kernel(body, type_), name=name, where=where, doc=function.__doc__)
+    return Computation(Kernel(body, type_), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 
 def _refuse_placements(name: str, where: str, type_: Type | None) -> None:

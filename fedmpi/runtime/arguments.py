@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedmpi.language.computation import Computation
 from fedmpi.language.errors import InvalidNonAllEqualValueError
 from fedmpi.language.placements import SERVER
 from fedmpi.language.source import user_location
@@ -20,6 +21,14 @@ def refuse(name: str, error: ArgumentError) -> TypeError:
 
 
 Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value
+
+
+def parts_of(computation: Computation, argument: Any, *, server: bool = True) -> list[Part]:
+    """Return the parts of a call's argument (see `split`); the whole argument has the parameter's name."""
+    parameter = computation.type_signature.parameter
+    if parameter is None:
+        return []
+    return [(path or (computation.root,), t, v) for path, t, v in split(argument, parameter, server=server)]
 
 
 def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: bool = True) -> list[Part]:
@@ -48,7 +57,7 @@ def _at_server(type_: Type) -> bool:
 
 def label(path: tuple[str, ...]) -> str:
     """Return a part's name for messages."""
-    return ".".join(path) or "argument"
+    return ".".join(path)
 
 
 def check(value: Any, type_: Type, path: tuple[str, ...]) -> Any:

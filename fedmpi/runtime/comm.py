@@ -139,11 +139,8 @@ class Communicator:
             return
         if not buffer.flags.c_contiguous:
             raise ValueError("a buffer for MPI must be C-contiguous")
-        if buffer.nbytes <= PIECE:
-            pieces = [[buffer, buffer.nbytes, self._mpi.BYTE]]
-        else:
-            pieces = [piece for _, piece in self._pieces({root: buffer})]
-        for piece in pieces:
+        short = [(root, [buffer, buffer.nbytes, self._mpi.BYTE])]
+        for _, piece in short if buffer.nbytes <= PIECE else self._pieces({root: buffer}):
             if wait:
                 self._wait(self._comm.Ibcast(piece, root))
             else:

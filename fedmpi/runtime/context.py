@@ -15,7 +15,7 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, normalise, present
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import refuse, split
+from fedmpi.runtime.arguments import parts_of, refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
@@ -59,7 +59,7 @@ class MpiContext:
         execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
         try:
             execution.run(argument)
-            return _result(execution, program.plan.result, program.plan.type)
+            return _result(execution, program.plan.result, computation.type_signature.result)
         finally:
             execution.end()
 
@@ -74,8 +74,7 @@ class MpiContext:
         parameter = computation.type_signature.parameter
         if contains(parameter, FunctionType) and parameter is not None:
             try:
-                parts = split(argument, parameter, server=self.comm.rank == 0)
-                for path, type_, value in parts:
+                for path, type_, value in parts_of(computation, argument, server=self.comm.rank == 0):
                     if isinstance(type_, FunctionType):
                         functions[".".join(path)] = normalise(value, type_)
             except ArgumentError as error:
@@ -92,7 +91,8 @@ class MpiContext:
         try:
             value = None if parameter is None else _normalised(argument, parameter)
         except ArgumentError as error:
-            raise refuse(computation.name, error) from None
+            named = error.inside(computation.root) if len(computation.names) < 2 else error
+            raise refuse(computation.name, named) from None
         returned = self._local[computation](value)
         return as_computation(returned, result) if isinstance(result, FunctionType) else present(returned, result)
 

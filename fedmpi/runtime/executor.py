@@ -22,7 +22,7 @@ from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError
 from fedmpi.runtime import failures
-from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, pack_members, split
+from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, pack_members, parts_of
 from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
@@ -69,7 +69,7 @@ class Execution(Round):
     def bind(self, argument: Any) -> None:
         """Check the arguments; keep what this rank needs of them."""
         server = self.comm.rank == 0
-        parts = [] if self.plan.parameter is None else split(argument, self.plan.parameter, server=server)
+        parts = parts_of(self.plan.computation, argument, server=server)
         parts = [part for part in parts if not isinstance(part[1], FunctionType)]
         counts, at_clients = [], []
         for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
@@ -127,11 +127,11 @@ class Execution(Round):
         needs = [n for stage in self.plan.stages for n in (*stage.clients, *stage.reductions) if n.op != "select"]
         if self.num_clients is None and any(n.per_client or n.op in ("federated_sum", "federated_mean") for n in needs):
             raise ValueError(
-                f"{self.plan.name}: the number of clients is not known: no argument at the clients tells it; "
+                f"{self.name}: the number of clients is not known: no argument at the clients tells it; "
                 "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
             )
         if self.num_clients == 0 and any(n.op == "federated_mean" for n in needs):
-            raise ValueError(f"{self.plan.name}: federated_mean: there are no clients to take the mean over")
+            raise ValueError(f"{self.name}: federated_mean: there are no clients to take the mean over")
 
     # --- down: server work, header or word, payload ---
 
@@ -150,7 +150,7 @@ class Execution(Round):
                     return self.program.function(node).bound(resolve)(concrete(node.inputs[1], resolve))
                 except Exception as error:
                     raise failures.annotated(
-                        error, f"{self.plan.name}: federated_map at the server, {node.where}"
+                        error, f"{self.name}: federated_map at the server, {node.where}"
                     ) from error
         return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side
 
@@ -176,7 +176,7 @@ class Execution(Round):
         """Return rank 0's status and payload: in the call's header, or in the word before a later stage."""
         if level == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
-            server = self.open(self.plan.fingerprint, clients, f"{self.plan.name} ({self.plan.where})", payload)
+            server = self.open(self.plan.fingerprint, clients, f"{self.name} ({self.plan.computation.where})", payload)
             return server.status, server.payload
         if not self.program.confirms(level):
             return 0, 0
@@ -222,7 +222,7 @@ class Execution(Round):
                 try:
                     values.local[node] = self.client_value(node, function, values)
                 except Exception as error:
-                    where = f"{self.plan.name}: {node.op} at {node.where}: {self.client_text(client, error)}"
+                    where = f"{self.name}: {node.op} at {node.where}: {self.client_text(client, error)}"
                     raise ClientError(client, failures.annotated(error, where)) from error
             for node, accumulator in accumulators.items():
                 self.accumulate(node, accumulator, values)
@@ -283,7 +283,7 @@ class Execution(Round):
         try:
             return reduction.result(slots)
         except Exception as error:
-            raise failures.annotated(error, f"{self.plan.name}: {node.op} at {node.where}") from error
+            raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
 
     def settle(self, node: Node, members: list[Any]) -> Reduction:
         """Agree on the sizes that the type of a reduction's members leaves open."""
@@ -297,7 +297,7 @@ class Execution(Round):
         for client, shapes in found:
             if shapes != found[0][1]:
                 raise ValueError(
-                    f"{self.plan.name}: {node.op} at {node.where}: the clients' values differ in size: client "
+                    f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: client "
                     f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"
                 )
         return self.program.reduction(node, closed(member, iter(json.loads(found[0][1]) if found else [])))

@@ -66,8 +66,23 @@ REDUCTIONS = ("federated_sum", "federated_mean")
 class Builder:
     """Semantics of `evaluate` that build nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str, functions: dict[str, Any]) -> None:
+        self.root, self.functions = root, functions
         self.nodes: list[Node] = []
+        self.inputs: list[Node] = []
+
+    def parameter(self, type_: Type, path: tuple[str, ...] = ()) -> Any:
+        """Return the symbolic parameter: one input node for each placed or unplaced part, functions as they are."""
+        if isinstance(type_, StructType) and contains(type_, (FederatedType, FunctionType)):
+            items = enumerate(type_.items())
+            parts = [self.parameter(t, (*path, name if name is not None else str(i))) for i, (name, t) in items]
+            return Parts(tuple(parts), type_)
+        path = path or (self.root,)
+        if isinstance(type_, FunctionType):
+            return evaluate(self.functions[".".join(path)].expression, {}, self)
+        node = self.add("input", type_, detail=path)
+        self.inputs.append(node)
+        return node
 
     def add(self, op: str, type_: Type, inputs: Any = (), where: str = "", detail: Any = None) -> Node:
         node = Node(op, type_, tuple(inputs), where, detail)
@@ -112,17 +127,18 @@ class Stage:
 class Plan:
     """What every rank does for one call; see `fm.plan`."""
 
-    name: str
-    where: str
-    parameter: Type | None
+    computation: Computation
     inputs: list[Node]
     unplaced: list[Node]
     stages: list[Stage]
     result: Any
-    type: Type
     gathered: list[Node]
     kept: set[Node]
     fingerprint: int
+
+    @property
+    def name(self) -> str:
+        return self.computation.name
 
     def __str__(self) -> str:
         from fedmpi.runtime.plan_text import text
@@ -157,10 +173,9 @@ def root_name(use: Any) -> str:
 
 def build(computation: Computation, functions: dict[str, Any]) -> Plan:
     """Return the plan of a computation; ``functions`` are the values of its functional parameters, by path."""
-    builder = Builder()
-    inputs: list[Node] = []
+    builder = Builder(computation.root, functions)
     parameter = computation.type_signature.parameter
-    argument = None if parameter is None else _inputs(parameter, (), builder, inputs, functions)
+    argument = None if parameter is None else builder.parameter(parameter)
     function = evaluate(computation.expression, {}, builder)
     if isinstance(function, Closure):
         result = call_closure(function, argument, builder)
@@ -171,14 +186,11 @@ def build(computation: Computation, functions: dict[str, Any]) -> Plan:
     placed = [n for n in result_nodes(result) if n.per_client]
     kept = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage} | set(placed)
     return Plan(
-        name=computation.name,
-        where=computation.where,
-        parameter=parameter,
-        inputs=inputs,
+        computation=computation,
+        inputs=builder.inputs,
         unplaced=[n for n in nodes if n.placement is None and n.op != "input"],
         stages=stages,
         result=result,
-        type=computation.type_signature.result,
         gathered=placed,
         kept=kept,
         fingerprint=_fingerprint(computation, functions),
@@ -194,22 +206,6 @@ def _fingerprint(computation: Computation, functions: dict[str, Any]) -> int:
             code = getattr(body.function, "__code__", None)
             digest.update(f"{body}".encode() + (code.co_code if code is not None else b""))
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
-
-
-def _inputs(type_: Type, path: tuple[str, ...], builder: Builder, inputs: list[Node], functions: dict[str, Any]) -> Any:
-    """Return the symbolic parameter: one input node for each placed or unplaced part."""
-    if isinstance(type_, FunctionType):
-        given = functions[".".join(path)]
-        return evaluate(given.expression, {}, builder)
-    if isinstance(type_, StructType) and contains(type_, (FederatedType, FunctionType)):
-        parts = [
-            _inputs(t, (*path, name if name is not None else str(i)), builder, inputs, functions)
-            for i, (name, t) in enumerate(type_.items())
-        ]
-        return Parts(tuple(parts), type_)
-    node = builder.add("input", type_, detail=path)
-    inputs.append(node)
-    return node
 
 
 def _symbols(value: Any) -> Iterator[Node]:

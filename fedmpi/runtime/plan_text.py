@@ -25,11 +25,7 @@ def nbytes(type_: Type) -> int | None:
 
 def text(plan: Plan) -> str:
     """Return the plan, one line a step."""
-    return "\n".join([f"{plan.name} : {_signature(plan)}", *(f"  {line}" for line in _lines(plan))])
-
-
-def _signature(plan: Plan) -> str:
-    return f"({'' if plan.parameter is None else plan.parameter} -> {plan.type})"
+    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {line}" for line in _lines(plan))])
 
 
 def _bytes(nodes: list[Node]) -> str:

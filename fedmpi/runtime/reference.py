@@ -21,7 +21,7 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Tenso
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
-from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, refuse, split
+from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 
 
@@ -52,7 +52,7 @@ class ReferenceContext:
         """Return the computation's result for a Python argument."""
         type_ = computation.type_signature
         try:
-            parts = [] if type_.parameter is None else split(argument, type_.parameter)
+            parts = parts_of(computation, argument)
             counts = [
                 (p, client_count(computation.name, v, t, p))
                 for p, t, v in parts

@@ -124,10 +124,9 @@ def _typed(value: Any, type_: Type) -> Any:
 
 def replicate(comm: Communicator, value: Any) -> Any:
     """Return rank 0's value on every rank (collective)."""
-    if comm.size == 1:
-        return value
     with Round(comm, "replicate") as step:
         data = step.attempt(lambda: encode(value)) if comm.rank == 0 else None
         step.check_in("replicate", UNKNOWN)
-        data = comm.bcast_bytes(data, root=0)
+        if comm.size > 1:
+            data = comm.bcast_bytes(data, root=0)
     return value if comm.rank == 0 else decode(data, value)

@@ -31,4 +31,3 @@ def pytest_runtest_makereport(item, call):
         sys.stderr.write(f"[rank {Communicator.open().rank}] {item.nodeid}\n{report.longreprtext}\n")
         sys.stderr.flush()
         Communicator.open().abort(1, f"{item.nodeid} failed")
-
