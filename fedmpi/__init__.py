@@ -55,12 +55,14 @@ from fedmpi.runtime import client_data as client_data
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate
+from fedmpi.runtime.exits import watch as _watch_exits
 from fedmpi.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedmpi import kernels as kernels
 
 _set_default_factory(MpiContext)
+_watch_exits()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from fedmpi.language.expressions import Expr, free, show
 from fedmpi.language.scopes import Scope, current_scope, entered, leaked, tracing_scope
 from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.to_type import infer_type, to_type
-from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.language.types import FunctionType, StructType, Type, is_federated
 from fedmpi.language.values import FunctionSource, Value, alive, call, embed
 
 
@@ -21,8 +21,11 @@ class Computation(FunctionSource):
 
     ``expression`` is a `Lambda` or a `Kernel`; it is closed, except for a computation defined inside another one whose
     values it uses: that one can be used only inside of it.  ``where`` is the file and line of the definition, ``names``
-    are the Python parameters' names.
+    are the Python parameters' names.  ``any_placed`` tells whether a computation with placements has been defined: from
+    then on the ranks of a job expect each other.
     """
+
+    any_placed = False
 
     def __init__(
         self, expression: Expr, *, name: str = "", where: str = "", doc: str | None = None, names: tuple[str, ...] = ()
@@ -35,6 +38,7 @@ class Computation(FunctionSource):
         self.where = where
         self.names = names
         self.__doc__ = doc
+        Computation.any_placed |= is_federated(expression.type)
         self._owner: Scope | None = current_scope() if any(free(expression)) else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

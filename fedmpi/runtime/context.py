@@ -57,11 +57,9 @@ class MpiContext:
             return self._invoke_local(computation, argument)
         program = self.program(computation, argument)
         execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
-        try:
+        with execution:
             execution.run(argument)
             return _result(execution, program.plan.result, computation.type_signature.result)
-        finally:
-            execution.end()
 
     def _is_placed(self, computation: Computation) -> bool:
         if computation in self._local:

@@ -49,7 +49,6 @@ class Execution(Round):
 
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` and `gathered` hold what the result is made of."""
-        self.begin()
         self.attempt(functools.partial(self.bind, argument))
         self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
@@ -296,6 +295,7 @@ class Execution(Round):
         found = sorted((client, shapes) for part in parts for shapes, client in part.items())
         for client, shapes in found:
             if shapes != found[0][1]:
+                self.agreed = True  # every rank sees the same sizes
                 raise ValueError(
                     f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: client "
                     f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"

@@ -14,7 +14,7 @@ sleeps meanwhile.  When all ranks leave alike they have all said goodbye within 
 
 A rank may also leave before it has opened MPI, while the others wait in MPI_Init, where nobody can look for anything.
 It then initialises MPI in order to say goodbye: if it failed, or if a federated computation has been defined
-(`expected`), so that others may be there.
+(`Computation.any_placed`), so that others may be there.
 """
 
 from __future__ import annotations
@@ -35,14 +35,12 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.computation import Computation
 from fedmpi.runtime import comm as mpi
 from fedmpi.runtime import launch
 from fedmpi.runtime.comm import Communicator
 
-__all__ = ["expected", "note_exit", "watch"]
-
-# Set when a federated computation is defined: from then on other ranks may be waiting in MPI for this one.
-expected = False
+__all__ = ["note_exit", "watch"]
 
 # Seconds that a rank which raised stays, for the others to say where they wait or to print exceptions of their own.
 LAST_WORDS = 0.5
@@ -147,7 +145,7 @@ def _at_exit() -> None:
     if _calls() != _process.exit_calls:
         _process.exit_code, _process.exit_text = 0, ""
     failed = _process.exit_code != 0
-    if not _between_ranks() and not expected and not failed:
+    if not _between_ranks() and not Computation.any_placed and not failed:
         return
     for comm in _open_in_the_end(patience=INIT_PATIENCE if failed else 0):
         _leave(comm)

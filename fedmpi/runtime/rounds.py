@@ -21,22 +21,21 @@ class Round:
         self.comm, self.name = comm, name
         self.failure: BaseException | None = None
         self.failed_client: int | None = None
+        self.agreed = False  # all ranks raise the same error
 
     def __enter__(self) -> Round:
         self.begin()
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.end()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        # A rank that leaves by an exception of its own is still in the call: those who wait for it must see that.
+        if kind is None or self.agreed:
+            self.comm.doing = ""
 
     def begin(self) -> None:
         """Count the call and say what waiting ranks wait for."""
         self.comm.call += 1
         self.comm.doing = f"{self.name} at {user_location()}"
-
-    def end(self) -> None:
-        """Say that the call is over."""
-        self.comm.doing = ""
 
     def open(self, fingerprint: int, clients: int, program: str, payload: int = 0) -> Header:
         """Exchange headers and return rank 0's."""
@@ -75,5 +74,6 @@ class Round:
     def raise_of(self, rank: int) -> None:
         """Raise the failure of one rank on every rank."""
         failure = self.failure if rank == self.comm.rank else None
+        self.agreed = True
         data = self.comm.bcast_bytes(failures.encode(failure, rank) if failure is not None else None, root=rank)
         raise failure if failure is not None else failures.decode(data)

@@ -9,16 +9,17 @@ import time
 
 import numpy as np
 
-from fedmpi.runtime import exits, launch
-from fedmpi.runtime.comm import Communicator
-
 way = sys.argv[1]
+if way == "an earlier excepthook":
+    sys.excepthook = lambda kind, value, trace: print("a hook of mine:", value, file=sys.stderr)
+
+from fedmpi.language.computation import Computation  # noqa: E402  # importing fedmpi installs the hooks
+from fedmpi.runtime import launch  # noqa: E402
+from fedmpi.runtime.comm import Communicator  # noqa: E402
+
 # Runs after the goodbyes, because it is registered before them.
 atexit.register(lambda: print(f"{way}: waited with {time.process_time() - cpu:.2f} s of CPU") if cpu else None)
 cpu = 0.0
-if way == "an earlier excepthook":
-    sys.excepthook = lambda kind, value, trace: print("a hook of mine:", value, file=sys.stderr)
-exits.watch()  # as `import fedmpi` does
 started = launch.detect()
 rank, size = (started.rank, started.size) if started else (0, 1)
 
@@ -100,7 +101,7 @@ elif way == "long work on rank 0":
     else:
         cpu = time.process_time()
 elif way in ("before MPI: raise", "before MPI: sys.exit(3)", "before MPI: end"):
-    exits.expected = way.endswith("end")
+    Computation.any_placed = way.endswith("end")
     if not last:
         train()
     elif way.endswith("raise"):
@@ -112,7 +113,7 @@ elif way == "before MPI: raise while others work":
         fail()
     time.sleep(60)
 elif way == "nothing at all":
-    exits.expected = True
+    Computation.any_placed = True
 elif way == "initialised by the user":
     from mpi4py import MPI
 

@@ -4,7 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from mpijob import ROOT, mpiexec, run_job
+
+from tests.mpijob import ROOT, mpiexec, run_job
 
 JOB = Path(__file__).with_name("comm_job.py")
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mpijob import ROOT, TIMED_OUT, command, members_of, mpiexec, run_command, run_job
+
+from tests.mpijob import ROOT, TIMED_OUT, command, members_of, mpiexec, run_command, run_job
 
 JOB = Path(__file__).with_name("exits_job.py")
 WITHIN = 10  # seconds: the promise

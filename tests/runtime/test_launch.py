@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from mpijob import ROOT
 
 from fedmpi.runtime import launch
 from fedmpi.runtime.launch import Launch, LaunchError, MissingMPIError
+from tests.mpijob import ROOT
 
 MPICH = "MPICH Version:      5.0.2\nMPICH configure:    --with-device=ch4:ucx,ofi --with-pm=hydra:gforker\n"
 MPICH_PMIX = MPICH.replace("--with-pm=hydra", "--with-pmi=pmix")
