@@ -185,7 +185,7 @@ CASES = {
 
 
 def assert_same(got, want):
-    """Assert that two results agree: containers, dtypes, shapes; floating-point numbers to one unit in the last place."""
+    """Assert that two results agree: containers, dtypes, shapes, and floating-point numbers to the last place but one."""
     if isinstance(want, dict):
         assert type(got) is type(want)
         assert list(got) == list(want)

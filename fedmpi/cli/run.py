@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         if options.module:
             runpy.run_module(target, run_name="__main__", alter_sys=True)
         else:
-            runpy.run_path(target, run_name="__main__")
+            runpy.run_path(os.path.abspath(target), run_name="__main__")
     except SystemExit as leave:
         _leave(leave, rank)
         raise
@@ -109,8 +109,11 @@ def _own_part(trace: TracebackType | None) -> TracebackType | None:
 
 def _leave(leave: SystemExit, rank: int) -> None:
     """Let the others know how this script ended; say what a silenced rank has to say."""
-    frames = "".join(traceback.format_tb(_own_part(leave.__traceback__))).rstrip("\n")
-    exits.note_exit(leave, f"SystemExit({leave.code!r}) was raised at\n{frames}")
+    frames = [
+        frame for frame in traceback.extract_tb(_own_part(leave.__traceback__)) if frame.filename != exits.__file__
+    ]
+    where = "".join(traceback.format_list(frames)).rstrip("\n")
+    exits.note_exit(leave, f"SystemExit({leave.code!r}) was raised at\n{where}")
     if mpi.is_silenced() and leave.code is not None and not isinstance(leave.code, int):
         mpi.say(rank, str(leave.code))
 

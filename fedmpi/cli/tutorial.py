@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     if server:
         wrong += _write_verdict(numbers, comparable(options))
         _write_times(seconds, comm.size)
-        problem = _plot(options, train, numbers) if options.plot else ""
+        problem = _plot(options, train, numbers) if options.plot is not None else ""
     agree(comm, "\n".join(filter(None, [_difference(wrong), problem])))
     return 0
 

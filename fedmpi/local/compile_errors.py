@@ -1,50 +1,165 @@
-"""Numba's errors in one readable paragraph."""
+"""Why a body was refused, in one paragraph: Numba's errors in the words of the language, at the user's file and line."""
 
 from __future__ import annotations
 
+import linecache
+import os
 import re
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
 
-_NOISE = re.compile(
-    r"^(Failed in nopython mode pipeline.*|During: .*|This is not usually a problem.*|"
-    r"Overload of function.*|- Of which \d+ did not match.*|Overload in function.*|With argument.*|Rejected as.*|"
-    r"File \"<fedmpi.*|There are \d+ candidate.*|<source elided>|\^|\s*)$"
+INTERPRET = "a python_computation runs it interpreted"
+READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
+
+_OPCODES = {
+    "IMPORT_NAME": "an import inside the body: write it at the top of the file",
+    "STORE_GLOBAL": "an assignment to a global name",
+    "DELETE_GLOBAL": "a deletion of a global name",
+    "SETUP_ASYNC_WITH": "async code",
+    "LOAD_BUILD_CLASS": "a class inside the body",
+}
+_OPERATORS = {
+    "setitem": "item assignment", "getitem": "indexing", "static_getitem": "indexing", "contains": "in",
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
+    "iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/=", "and_": "&", "or_": "|", "xor": "^", "invert": "~",
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "neg": "-", "not_": "not",
+}  # fmt: skip
+
+# What Numba says, and what a user of fedmpi is told; the first that is found wins, the hint is None for INTERPRET.
+_RULES: tuple[tuple[str, str, str | None], ...] = (
+    (r"fedmpi: (.*)", r"\1", None),
+    (r"Cannot modify readonly array|Cannot (?:set|modify).*read-?only|read-only", READ_ONLY, ""),
+    (r"'NoneType' object has no attribute 'args'", READ_ONLY, ""),  # numba 0.6x, for ``argument += 1``
+    (r"No definition for lowering .*\.(\w+) = ", r"a struct cannot be changed (.\1 = …): return a new one", ""),
+    (r"Can't unify return type from the following types: (.*)", r"its returns differ in type: \1", ""),
+    (
+        r"Cannot unify (.*) and (.*) for '([^'.]+)[^']*'",
+        r"the variable \3 has the type \1 in one place and \2 in another",
+        "",
+    ),
+    (r"wrong tuple length for ([^:$]*)[^:]*: ', 'expected (\d+), got (\d+)", r"\1 has \3 elements, unpacked into \2", ""),
+    (r"NameError: name '(\w+)' is not defined", r"the name \1 is not defined", ""),
+    (r"Variable '([\w.]+)' referenced before assignment", r"the variable \1 is used before it has a value", ""),
+    (r"Unknown attribute '(\w+)' of type Record\(", r"the struct has no element or attribute '\1'", ""),
+    (r"Unknown attribute '(\w+)' of type Module\((\S+)\)", r"Numba knows no \2.\1", None),
+    (r"Unknown attribute '(\w+)' of type (.*)", r"Numba knows no attribute '\1' of \2", None),
+    (
+        r"Untyped (?:global|freevar|nonlocal)? ?name '(\w+)': [^<]*<class '([\w.<>]+)'>",
+        r"the name \1 of the program around it holds an object of the class \2, which compiled code cannot use",
+        None,
+    ),
+    (r"Use of unsupported NumPy function '([\w.]+)'", r"Numba knows no \1, or not with these arguments", None),
+    (r"Exception object cannot be stored into variable \((\w+)\)", r"except … as \1: write except Exception", None),
+    (r"Exception matching is limited to", "except can name Exception only, no other class", None),
+    (r"Unsupported context manager in use", "a with statement", None),
+    (r"format spec in f-strings not supported", "an f-string with a format", None),
+    (r"Use of (?:unsupported|unknown) opcode \(?(\w+)\)?", "OPCODE", None),
+    (r"No implementation of function", "SIGNATURE", None),
 )
 
 
-def readable(error: Exception) -> str | None:
-    """Return why Numba refused a body, and where in the user's file; None if the error is none of Numba's."""
-    from numba.core.errors import NumbaError
-
-    if not isinstance(error, NumbaError):
-        return None
+def refusal(name: str, where: str, error: Exception) -> str:
+    """Return the paragraph for a body that Numba could not compile: reason, hint, place."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    marked = re.search(r"fedmpi: (.*)", text)
-    lines = [line.strip() for line in text.splitlines()]
-    reasons = [line for line in lines if not _NOISE.match(line) and not line.startswith(("File ", "def ", ">>>"))]
-    reason = marked.group(1).strip() if marked else _reason(reasons)
-    place = _place(lines)
-    return f"{reason}{f' [{place}]' if place else ''}"
+    reason, hint = _reason(text)
+    place = next(_places(text), None)
+    at = _line(*place) if place else where
+    return f"{name}: Numba cannot compile this: {reason}{f' ({hint})' if hint else ''}\n  at {at}"
 
 
-def _reason(lines: list[str]) -> str:
-    for line in lines:
-        if line.startswith(
-            ("No implementation of function", "Unknown attribute", "Untyped global name", "Use of unsupported")
-        ):
-            return line.rstrip(":")
-        if "readonly array" in line:
-            return "arguments are read-only (they are shared between clients): copy the array before you write to it"
-    return lines[0].rstrip(":") if lines else "no reason given"
+def _reason(text: str) -> tuple[str, str]:
+    for pattern, said, hint in _RULES:
+        found = re.search(pattern, text)
+        if found:
+            reason = {"OPCODE": _opcode, "SIGNATURE": lambda _: _signature(text)}.get(said, found.expand)(
+                found if said == "OPCODE" else said  # type: ignore[arg-type]
+            )
+            return _readable(reason), INTERPRET if hint is None else hint
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Failed in nopython", "During:", "File ", "- Resolution"))]
+    first = re.sub(r"\.?\s*Raised from .*", "", lines[0].rstrip(":")) if lines else "no reason given"
+    return _readable(first), INTERPRET
 
 
-def _place(lines: list[str]) -> str:
-    """Return the last place that Numba names: file, line and the line's text."""
-    places = [i for i, line in enumerate(lines) if re.match(r'File ".*", line \d+', line) and "<fedmpi" not in line]
-    if not places:
-        return ""
-    start = places[-1]
-    match = re.match(r'File "(.*)", line (\d+)', lines[start])
-    assert match is not None
-    arrow = next((i for i in range(start, len(lines)) if lines[i].startswith("^")), None)
-    code = f": {lines[arrow - 1]}" if arrow is not None and arrow - 1 > start else ""
-    return f"{match.group(1)}:{match.group(2)}{code}"
+def _opcode(found: re.Match[str]) -> str:
+    return _OPCODES.get(found.group(1), f"a construct of Python that Numba does not know ({found.group(1)})")
+
+
+def _signature(text: str) -> str:
+    """Return what function has no form for what arguments, and why if Numba says so."""
+    call = re.search(r">>> ([^\n]*)", text)
+    name, _, arguments = (call.group(1) if call else "").partition("(")
+    specific = re.findall(r"raised a specific error:\s+\w+: ([^\n]*)", text)
+    why = next((reason for reason in specific if "nopython mode pipeline" not in reason), "")
+    # Names with an underscore are Numba's own functions inside of what the user called.
+    head = "" if not name or name.startswith("_") else f"no {_OPERATORS.get(name, name)} for ({arguments}"
+    return ": ".join(part for part in (head, why) if part) or "a function that Numba does not know for these arguments"
+
+
+def _readable(text: str) -> str:
+    """Write Numba's types as the language does, and leave out what only Numba's developers understand."""
+
+    def array(found: re.Match[str]) -> str:
+        return f"{found.group(1)}[{','.join('?' * int(found.group(2)))}]"
+
+    text = re.sub(r"(?:readonly )?(?:unaligned )?array\((\w+), (\d)d, \w+\)", array, text)
+    text = re.sub(r"Literal\[(\w+)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"OptionalType\((.*?)\)", r"\1 or None", text)
+    text = re.sub(r"(?:reflected )?list\(([^()]*)\)(?:<iv=[^>]*>)?", r"list of \1", text)
+    text = text.replace("unicode_type", "str").replace("UniTuple", "tuple").replace("Record(", "struct(")
+    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())
+
+
+def _places(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the file and line of each place in the user's program that Numba names, the innermost first."""
+    pattern = r'(?:\bat|\bfrom|File) "?([^"\n]+?\.py|<[^>\n]+>)"?(?:, line | \()(\d+)'
+    for found in re.finditer(pattern, text):
+        filename = found.group(1)
+        if not _ours(filename):
+            yield filename, int(found.group(2))
+
+
+def _ours(filename: str) -> bool:
+    """Tell whether a file is Numba's or fedmpi's own: generated code has no place in an error."""
+    import numba
+
+    if filename.startswith("<fedmpi"):
+        return True
+    if re.fullmatch(r"entry_[0-9a-f]+\.py", os.path.basename(filename)):
+        return True
+    path = os.path.abspath(filename)
+    packages = (os.path.dirname(numba.__file__), os.path.dirname(os.path.abspath(__file__)))
+    return path.startswith(tuple(package + os.sep for package in packages))
+
+
+def _line(filename: str, number: int) -> str:
+    code = linecache.getline(filename, number).strip()
+    return f"{os.path.basename(filename)}:{number}{': ' + code if code else ''}"
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+# Mistakes that no declared result would mend.
+_DEFINITE = (AttributeError, KeyError, NameError, RecursionError)
+
+
+def probe_refusal(name: str, where: str, error: BaseException) -> str:
+    """Return the paragraph for a body that failed on the probes: the cause, its line, and what to do."""
+    cause = error.__cause__ or error
+    text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+    frames: list[Any] = [f for f in traceback.extract_tb(cause.__traceback__) if not _library(f.filename)]
+    at = _line(frames[-1].filename, frames[-1].lineno) if frames else where
+    text = f"{type(cause).__name__}: {text}" if error.__cause__ else text
+    if "read-only" in text:
+        return f"{name}: {READ_ONLY}\n  at {at}"
+    hint = "" if isinstance(cause, _DEFINITE) else "\n  where real arguments work, declare its type with result=…"
+    return (
+        f"{name}: the type of its result cannot be inferred, running the function on small probes failed: {text}"
+        f"{hint}\n  at {at}"
+    )
+
+
+def _library(filename: str) -> bool:
+    return _ours(filename) or filename.startswith((sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen", "<__array"))

@@ -106,11 +106,10 @@ def _remembering(original: Callable[..., Any]) -> Any:
 
 
 def note_exit(leave: SystemExit, text: str) -> None:
-    """Note how the script ended if it was by a SystemExit that sys.exit did not raise (exit() and quit() do so)."""
-    if not _process.exit_text or _calls() != _process.exit_calls:
-        _process.exit_text = text
-        _process.exit_code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
-        _process.exit_calls = _calls()
+    """Note that the script has ended by this SystemExit, raised by sys.exit or not, and in which words to say so."""
+    _process.exit_text = text
+    _process.exit_code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+    _process.exit_calls = _calls()
 
 
 def _on_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:

@@ -125,7 +125,7 @@ def _typed(value: Any, type_: Type) -> Any:
 def replicate(comm: Communicator, value: Any) -> Any:
     """Return rank 0's value on every rank (collective)."""
     with Round(comm, "replicate") as step:
-        data = step.attempt(lambda: encode(value)) if comm.rank == 0 else None
+        data: Any = step.attempt(lambda: encode(value)) if comm.rank == 0 else None
         step.check_in("replicate", UNKNOWN)
         if comm.size > 1:
             data = comm.bcast_bytes(data, root=0)

@@ -92,8 +92,8 @@ def test_a_result_that_is_a_container_is_a_container_of_placeholders(comm):
 @pytest.mark.parametrize(
     "value",
     [
-        3, 2.5, "text", None, True, 1 + 2j, F32(1.5), np.arange(6.0).reshape(2, 3), np.array([], np.int32), [], (), {},
-        [1, (2.0, "a"), {"b": np.zeros(2), "c": [None]}], collections.OrderedDict(z=1, a=2), np.array(5), np.bool_(True),
+        3, 2.5, "text", None, True, 1 + 2j, F32(1.5), np.arange(6.0).reshape(2, 3), np.array([], np.int32), [], (),
+        {}, [1, (2.0, "a"), {"b": np.zeros(2), "c": [None]}], collections.OrderedDict(z=1, a=2), np.array(5), np.bool_(True),
     ],
     ids=str,
 )  # fmt: skip
@@ -104,15 +104,13 @@ def test_replicate(comm, value):
 
 
 def test_replicate_keeps_containers_of_placeholders(comm):
-    Pair = programs.Pair
-
     @fm.federated_computation(fm.type_at_clients(F32))
     def program(x):
-        return Pair(fm.federated_mean(x), fm.federated_sum(x))
+        return programs.Pair(fm.federated_mean(x), fm.federated_sum(x))
 
-    assert_same(fm.replicate(program([1.0, 3.0])), Pair(F32(2.0), F32(4.0)))
-    at_server = fm.federated_computation(lambda x: fm.federated_zip(Pair(x, x)), fm.type_at_server(F32))
-    assert_same(fm.replicate(at_server(1.0)), Pair(F32(1.0), F32(1.0)))
+    assert_same(fm.replicate(program([1.0, 3.0])), programs.Pair(F32(2.0), F32(4.0)))
+    at_server = fm.federated_computation(lambda x: fm.federated_zip(programs.Pair(x, x)), fm.type_at_server(F32))
+    assert_same(fm.replicate(at_server(1.0)), programs.Pair(F32(1.0), F32(1.0)))
 
 
 def test_replicate_refuses_what_it_cannot_send(comm):

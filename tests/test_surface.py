@@ -1,0 +1,45 @@
+"""The public names: adding or losing one is a decision."""
+
+from __future__ import annotations
+
+import types
+
+import fedmpi as fm
+from fedmpi.language.table import OPERATORS
+
+NAMES = """
+AbstractType CLIENTS ClientData Computation ComputationReturnedNoneError ContextError FederatedType FunctionType
+MpiContext PlacementLiteral PlacementType ReferenceContext SERVER SequenceType StructType StructWithPythonType TensorType
+Type TypeNotAssignableError TypesNotEquivalentError Value client_data federated_apply federated_broadcast
+federated_computation federated_map federated_mean federated_sum federated_value federated_zip infer_type is_server
+numba_computation plan python_computation replicate sequence_map sequence_reduce sequence_sum set_default_context to_type
+to_value type_at_clients type_at_server
+"""
+
+
+def test_public_names():
+    public = {
+        name
+        for name, value in vars(fm).items()
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and name not in ("annotations", "TYPE_CHECKING", "Any")
+    }
+    assert public == set(NAMES.split())
+    assert fm.kernels.softmax_loss is not None
+    assert callable(fm.data.mnist)
+
+
+def test_every_operator_is_public_and_documented():
+    operators = {name for name in NAMES.split() if name.startswith(("federated_", "sequence_"))} - {
+        "federated_computation"
+    }
+    assert operators <= set(OPERATORS)
+    for row in OPERATORS.values():
+        assert row.signature
+        assert row.lowering
+        assert row.doc
+        assert callable(row.rule)
+    readme = (__import__("pathlib").Path(__file__).parent.parent / "README.md").read_text()
+    for name in operators:
+        assert name in readme or name.removeprefix("federated") in readme or name.removeprefix("sequence") in readme
