@@ -18,6 +18,7 @@ if "FEDMPI_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["FEDMPI_CACHE_DIR"], ignore_errors=True)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     """Under mpiexec only rank 0 reports: the same lines from every rank help nobody."""
     started = launch.detect()

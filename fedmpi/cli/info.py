@@ -154,7 +154,7 @@ def _hosts(reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _threads_text(one: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {count}" if count else name for name, count in one["threads"].items())
+    return ", ".join(f"{name}: {count}" if count else name for name, count in sorted(one["threads"].items()))
 
 
 def _differs(other: dict[str, Any], first: dict[str, Any]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language.calls import pack_args
 from fedmpi.language.context import get_default_context
-from fedmpi.language.errors import TypingError, reporting
+from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
 from fedmpi.language.scopes import Scope, current_scope, entered, leaked, tracing_scope
 from fedmpi.language.source import definition_location, function_name
@@ -47,11 +47,26 @@ class Computation(FunctionSource):
             argument = pack_args(self.type_signature.parameter, args, kwargs)
             if current_scope() is not None:
                 return call(self.as_value(None), argument)
+        self._check_runnable(args, kwargs)
+        return get_default_context().invoke(self, argument)
+
+    def resident(self, *args: Any, **kwargs: Any) -> Any:
+        """Run like a call, but leave what is at the clients where it is: each such result is a `ClientData`.
+
+        That is how clients keep a state from round to round: nothing of it travels.
+        """
+        with reporting(self.name):
+            if current_scope() is not None:
+                raise ContextError(f"{self.name}.resident runs a computation: it cannot be used in a traced body")
+            argument = pack_args(self.type_signature.parameter, args, kwargs)
+        self._check_runnable(args, kwargs)
+        return get_default_context().invoke(self, argument, resident=True)
+
+    def _check_runnable(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._check_alive()
         for arg in (*args, *kwargs.values()):
             if isinstance(arg, Value):
                 alive(arg)
-        return get_default_context().invoke(self, argument)
 
     @property
     def root(self) -> str:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 class Context(Protocol):
     """What runs computations."""
 
-    def invoke(self, computation: Computation, argument: Any) -> Any:
-        """Run a computation on its packed Python argument (None if it takes none) and return the result."""
+    def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
+        """Run a computation on its packed Python argument (None if it takes none) and return the result.
+
+        ``resident`` leaves what the result has at the clients there (`Computation.resident`).
+        """
 
 
 _lock = threading.Lock()

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.local.freezing import frozen
 from fedmpi.local.values import ArgumentError, as_record, cast_result
 
 
@@ -45,9 +46,13 @@ class LocalBody:
         types = list(parameter)
         return [as_record(argument[i], types[i]) for i in self.fields]
 
+    def run(self, argument: Any) -> Any:
+        """Run the undecorated function and return what it returns."""
+        return self.function(*self.python_arguments(argument))
+
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""
-        result = self.function(*self.python_arguments(argument))
+        result = self.run(argument)
         try:
             return cast_result(result, self.type.result)
         except ArgumentError as error:
@@ -62,17 +67,29 @@ class PythonBody(LocalBody):
 
 
 class NumbaBody(LocalBody):
-    """The body of a `numba_computation`."""
+    """The body of a `numba_computation`.
+
+    ``parameters`` are the names of the Python parameters; ``given`` and ``keywords`` are the constant arguments that
+    came with `functools.partial`.  ``function`` is the user's as it is at the definition (see `fedmpi.local.freezing`).
+    """
 
     compilable = True
 
-    def __init__(self, *args: Any, boundscheck: bool = True) -> None:
-        super().__init__(*args)
+    def __init__(self, function: Any, *args: Any, boundscheck: bool = True) -> None:
+        super().__init__(frozen(function), *args)
         self.boundscheck = boundscheck
+        self.parameters: tuple[str, ...] = ()
+        self.given: tuple[Any, ...] = ()
+        self.keywords: dict[str, Any] = {}
+
+    def run(self, argument: Any) -> Any:
+        """Run the undecorated function and return what it returns."""
+        return self.function(*self.given, *self.python_arguments(argument), **self.keywords)
 
     def cache_key(self) -> tuple[Any, ...]:
         """Return what the compiled code depends on (see `fedmpi.local.cache`)."""
-        return (self.function, str(self.type), self.fields, self.boundscheck)
+        constants = (self.given, tuple(self.keywords.items()))
+        return (self.function, constants, str(self.type), self.fields, self.parameters, self.boundscheck, self.name)
 
     @functools.cached_property
     def dispatcher(self) -> Any:
@@ -86,6 +103,20 @@ class NumbaBody(LocalBody):
 
         return CompiledFunction(self, self.type.parameter, self.type.result, self.name)
 
+    def compile(self) -> None:
+        """Compile the body, or load what an earlier run compiled; raise `TypeError` if it cannot be compiled."""
+        from fedmpi.local.codegen import NotCompilable
+        from fedmpi.local.compile_errors import INTERPRET, refusal
+
+        try:
+            self.compiled  # noqa: B018
+        except NotCompilable as reason:
+            raise TypeError(
+                f"{self.name}: Numba cannot compile this: {reason} ({INTERPRET})\n  at {self.where}"
+            ) from None
+        except Exception as error:  # Numba raises many classes, AttributeError among them
+            raise TypeError(refusal(self.name, self.where, error)) from None
+
     def __call__(self, argument: Any) -> Any:
         return self.compiled(argument, ())
 
@@ -95,40 +126,35 @@ def typed_dispatcher(body: NumbaBody) -> Any:
     from numba import njit
 
     from fedmpi.local.coerce import accept, coerce, token_of
-    from fedmpi.local.numba_types import BodyCompiler
+    from fedmpi.local.numba_bodies import compile_body
 
-    function = getattr(body.function, "py_func", body.function)
-    user = njit(pipeline_class=BodyCompiler, error_model="numpy", boundscheck=body.boundscheck)(function)
+    # The user's own parameter names, because compiled callers may pass arguments by keyword; ours begin with what none
+    # of them begins with.
+    own = next(p for p in ("_", "__", "___") if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
-        "user": user,
-        "accept": accept,
-        "coerce": coerce,
-        "T": token_of(body.type.result),
+        f"{own}user": compile_body(body.function, body.boundscheck),
+        f"{own}accept": accept,
+        f"{own}coerce": coerce,
+        f"{own}result": token_of(body.type.result, f"{body.name}: result"),
     }
-    names, arguments = [], []
-    for position, part in enumerate(parameter_types(body)):
-        name = function.__code__.co_varnames[position]
-        names.append(name)
-        arguments.append(f"accept({name}, T{position}_)")
-        scope[f"T{position}_"] = token_of(part)
-    # The user's own parameter names: compiled callers may pass arguments by keyword.
-    inner = {"user": "user", "accept": "accept", "coerce": "coerce"}
-    for fixed in inner:
-        if fixed in names:
-            scope[f"{fixed}_"] = scope.pop(fixed)
-            inner[fixed] = f"{fixed}_"
-    arguments = [a.replace("accept(", f"{inner['accept']}(", 1) for a in arguments]
+    arguments = []
+    for position, value in enumerate(body.given):
+        scope[f"{own}given{position}"] = value
+        arguments.append(f"{own}given{position}")
+    for position, (name, part) in enumerate(zip(body.parameters, parameter_types(body), strict=True)):
+        scope[f"{own}type{position}"] = token_of(part, f"{body.name}: parameter {name}")
+        # By keyword where functools.partial gave keywords: these may stand before.
+        arguments.append(f"{name}={own}accept({name}, {own}type{position})")
+    for name, value in body.keywords.items():
+        scope[f"{own}keyword_{name}"] = value
+        arguments.append(f"{name}={own}keyword_{name}")
     text = (
-        f"def {_identifier(body.name)}({', '.join(names)}):\n"
-        f"    return {inner['coerce']}({inner['user']}({', '.join(arguments)}), T)\n"
+        f"def {own}typed({', '.join(body.parameters)}):\n"
+        f"    return {own}coerce({own}user({', '.join(arguments)}), {own}result)\n"
     )
     exec(compile(text, f"<fedmpi {body.name}>", "exec"), scope)
-    return njit(error_model="numpy")(scope[_identifier(body.name)])
-
-
-def _identifier(name: str) -> str:
-    return name if name.isidentifier() else "local"
+    return njit(error_model="numpy")(scope[f"{own}typed"])
 
 
 def parameter_types(body: LocalBody) -> list[Type]:

@@ -22,31 +22,32 @@ from fedmpi.language.computation import Computation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.numba_types import SequenceValue
 from fedmpi.local.records import element_names, record_of
+from fedmpi.local.values import ShapeError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
 
 
 class TypeToken:
-    """A fedmpi type as a constant of compiled code; it has no run-time value."""
+    """A fedmpi type as a constant of compiled code, and what an error calls the value; it has no run-time value."""
 
-    def __init__(self, type_: Type) -> None:
-        self.type = type_
+    def __init__(self, type_: Type, label: str) -> None:
+        self.type, self.label = type_, label
 
-    def cache_key(self) -> str:
+    def cache_key(self) -> tuple[str, str]:
         """Return what the compiled code depends on."""
-        return str(self.type)
+        return str(self.type), self.label
 
 
 @functools.cache
-def token_of(type_: Type) -> TypeToken:
-    """Return the token of a type."""
-    return TypeToken(type_)
+def token_of(type_: Type, label: str = "") -> TypeToken:
+    """Return the token of a type; ``label`` says whose value it is: ``"f: result"``."""
+    return TypeToken(type_, label)
 
 
 class _TokenType(types.Dummy):
-    def __init__(self, type_: Type) -> None:
-        self.type = type_
-        super().__init__(name=f"token({type_})")
+    def __init__(self, token: TypeToken) -> None:
+        self.type, self.label = token.type, token.label
+        super().__init__(name=f"token({token.type}, {token.label})")
 
 
 register_model(_TokenType)(models.OpaqueModel)
@@ -54,7 +55,7 @@ register_model(_TokenType)(models.OpaqueModel)
 
 @typeof_impl.register(TypeToken)
 def _typeof_token(value: TypeToken, context: Any) -> _TokenType:
-    return _TokenType(value.type)
+    return _TokenType(value)
 
 
 @lower_constant(_TokenType)
@@ -121,6 +122,10 @@ def _expect(condition: bool, type_: Type, found: Any) -> None:
 def _readable(value: Any) -> str:
     if isinstance(value, types.Array):
         return f"{value.dtype}[{','.join('?' * value.ndim)}]"
+    if isinstance(value, types.Optional):
+        return f"{_readable(value.type)} or None"
+    if isinstance(value, types.NoneType):
+        return "None"
     if isinstance(value, types.BaseTuple):
         names = element_names(getattr(value, "instance_class", ())) or [None] * len(value)
         parts = [f"{n}={_readable(v)}" if n else _readable(v) for n, v in zip(names, value, strict=True)]
@@ -136,7 +141,7 @@ def _cast(dtype: np.dtype[Any]) -> Any:
     return bool if dtype.kind == "b" else dtype.type
 
 
-def _edge(value: Any, type_: Type, own: bool) -> Callable[..., Any]:
+def _edge(value: Any, type_: Type, label: str, own: bool) -> Callable[..., Any]:
     """Return the implementation of `coerce` (own) or `accept` for a value of a Numba type."""
     match type_:
         case TensorType(dtype, shape) if shape == ():
@@ -145,12 +150,12 @@ def _edge(value: Any, type_: Type, own: bool) -> Callable[..., Any]:
             text = "value[()]" if isinstance(value, types.Array) else "value"
             return _function("edge", "value, token", f"    return cast({text})\n", {"cast": _cast(dtype)})
         case TensorType():
-            return _array_edge(value, type_, own)
+            return _array_edge(value, type_, label, own)
         case StructType():
             _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value)
             order = _order(value, type_)
             scope: dict[str, Any] = {"Record": record_of(type_), "edge_of": coerce if own else accept}
-            scope |= {f"T{i}": token_of(part) for i, part in enumerate(type_)}
+            scope |= {f"T{i}": token_of(part, f"{label}, {n or i}") for i, (n, part) in enumerate(type_.items())}
             parts = ", ".join(f"edge_of(value[{k}], T{i})" for i, k in enumerate(order))
             return _function("edge", "value, token", f"    return Record({parts})\n", scope)
         case SequenceType(element):
@@ -169,7 +174,7 @@ def _order(value: Any, type_: StructType) -> list[int]:
     return [list(found).index(name) for name in wanted]
 
 
-def _array_edge(value: Any, type_: TensorType, own: bool) -> Callable[..., Any]:
+def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callable[..., Any]:
     shape = type_.shape
     assert shape is not None
     is_array = isinstance(value, types.Array) and value.ndim == len(shape)
@@ -178,24 +183,24 @@ def _array_edge(value: Any, type_: TensorType, own: bool) -> Callable[..., Any]:
     known = [(axis, size) for axis, size in enumerate(shape) if size is not None]
     if known:
         differs = " or ".join(f"value.shape[{axis}] != {size}" for axis, size in known)
-        body = f"    if {differs}:\n        raise TypeError('expected {type_}, found the dimensions', value.shape)\n"
+        body = f"    if {differs}:\n        raise ShapeError({label!r}, '{type_}', '{type_.dtype.name}', value.shape)\n"
     text = "value" if value.layout == "C" else "ascontiguousarray(value)" if value.layout == "F" else "value.copy()"
     if value.dtype != from_dtype(type_.dtype):
         text += ".astype(dtype)"
     elif own and not value.mutable and value.layout == "C":
         text = "value.copy()"  # whatever is read-only may be an argument or a view of one
-    scope = {"ascontiguousarray": np.ascontiguousarray, "dtype": type_.dtype.type}
+    scope = {"ascontiguousarray": np.ascontiguousarray, "dtype": type_.dtype.type, "ShapeError": ShapeError}
     return _function("edge", "value, token", f"{body}    return {text}\n", scope)
 
 
 @overload(accept, strict=False)  # strict would compare annotations
 def _accept(value: Any, token: Any) -> Any:
-    return _edge(value, token.type, own=False)
+    return _edge(value, token.type, token.label, own=False)
 
 
 @overload(coerce, strict=False)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
-    return _edge(value, token.type, own=True)
+    return _edge(value, token.type, token.label, own=True)
 
 
 @overload(zeros, strict=False)  # strict would compare annotations

@@ -1,4 +1,4 @@
-"""Why a body was refused, in one paragraph: Numba's errors in the words of the language, at the user's file and line."""
+"""Why a body was refused, in one paragraph: Numba's errors in plain words, at the user's file and line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 INTERPRET = "a python_computation runs it interpreted"
 READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
@@ -39,10 +38,14 @@ _RULES: tuple[tuple[str, str, str | None], ...] = (
         r"the variable \3 has the type \1 in one place and \2 in another",
         "",
     ),
-    (r"wrong tuple length for ([^:$]*)[^:]*: ', 'expected (\d+), got (\d+)", r"\1 has \3 elements, unpacked into \2", ""),
+    (
+        r"wrong tuple length for ([^:$]*)[^:]*: ', 'expected (\d+), got (\d+)",
+        r"\1 has \3 elements, unpacked into \2",
+        "",
+    ),
     (r"NameError: name '(\w+)' is not defined", r"the name \1 is not defined", ""),
     (r"Variable '([\w.]+)' referenced before assignment", r"the variable \1 is used before it has a value", ""),
-    (r"Unknown attribute '(\w+)' of type Record\(", r"the struct has no element or attribute '\1'", ""),
+    (r"Unknown attribute '(\w+)' of type struct<(.*?)>\(", r"the struct has no element '\1'; there are \2", ""),
     (r"Unknown attribute '(\w+)' of type Module\((\S+)\)", r"Numba knows no \2.\1", None),
     (r"Unknown attribute '(\w+)' of type (.*)", r"Numba knows no attribute '\1' of \2", None),
     (
@@ -73,18 +76,15 @@ def _reason(text: str) -> tuple[str, str]:
     for pattern, said, hint in _RULES:
         found = re.search(pattern, text)
         if found:
-            reason = {"OPCODE": _opcode, "SIGNATURE": lambda _: _signature(text)}.get(said, found.expand)(
-                found if said == "OPCODE" else said  # type: ignore[arg-type]
-            )
+            if said == "OPCODE":
+                reason = _OPCODES.get(found[1], f"a construct of Python that Numba does not know ({found[1]})")
+            else:
+                reason = _signature(text) if said == "SIGNATURE" else found.expand(said)
             return _readable(reason), INTERPRET if hint is None else hint
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Failed in nopython", "During:", "File ", "- Resolution"))]
     first = re.sub(r"\.?\s*Raised from .*", "", lines[0].rstrip(":")) if lines else "no reason given"
     return _readable(first), INTERPRET
-
-
-def _opcode(found: re.Match[str]) -> str:
-    return _OPCODES.get(found.group(1), f"a construct of Python that Numba does not know ({found.group(1)})")
 
 
 def _signature(text: str) -> str:
@@ -108,7 +108,7 @@ def _readable(text: str) -> str:
     text = re.sub(r"Literal\[(\w+)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"OptionalType\((.*?)\)", r"\1 or None", text)
     text = re.sub(r"(?:reflected )?list\(([^()]*)\)(?:<iv=[^>]*>)?", r"list of \1", text)
-    text = text.replace("unicode_type", "str").replace("UniTuple", "tuple").replace("Record(", "struct(")
+    text = text.replace("unicode_type", "str").replace("UniTuple", "tuple")
     return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())
 
 
@@ -145,21 +145,31 @@ def _line(filename: str, number: int) -> str:
 _DEFINITE = (AttributeError, KeyError, NameError, RecursionError)
 
 
-def probe_refusal(name: str, where: str, error: BaseException) -> str:
-    """Return the paragraph for a body that failed on the probes: the cause, its line, and what to do."""
-    cause = error.__cause__ or error
-    text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
-    frames: list[Any] = [f for f in traceback.extract_tb(cause.__traceback__) if not _library(f.filename)]
-    at = _line(frames[-1].filename, frames[-1].lineno) if frames else where
-    text = f"{type(cause).__name__}: {text}" if error.__cause__ else text
-    if "read-only" in text:
+def probe_refusal(name: str, where: str, error: Exception) -> str:
+    """Return the paragraph for a body that raised on the probes: the cause, its line, and what to do."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _library(f.filename)]
+    at = _line(frames[-1].filename, frames[-1].lineno or 0) if frames else where
+    if "read-only" in text or "can't set attribute" in text or "does not support item assignment" in text:
         return f"{name}: {READ_ONLY}\n  at {at}"
-    hint = "" if isinstance(cause, _DEFINITE) else "\n  where real arguments work, declare its type with result=…"
+    hint = "" if isinstance(error, _DEFINITE) else "\n  if it works on real arguments, declare the type with result=…"
     return (
-        f"{name}: the type of its result cannot be inferred, running the function on small probes failed: {text}"
-        f"{hint}\n  at {at}"
+        f"{name}: the result type cannot be inferred, running the function on small probes failed: "
+        f"{type(error).__name__}: {text}{hint}\n  at {at}"
     )
 
 
+def untyped_refusal(name: str, where: str, error: Exception) -> str:
+    """Return the paragraph for a body whose result has no type."""
+    hint = "" if isinstance(error, ReturnedNoneError) else "\n  declare it with result=…"
+    return f"{name}: the result type cannot be inferred: {error}{hint}\n  at {where}"
+
+
+class ReturnedNoneError(TypeError):
+    """The function returned None."""
+
+
 def _library(filename: str) -> bool:
-    return _ours(filename) or filename.startswith((sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen", "<__array"))
+    return _ours(filename) or filename.startswith(
+        (sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen", "<__array")
+    )

@@ -113,7 +113,7 @@ def _key(generator: Generator, text: str, signature: list[Any]) -> str | None:
     for name, value in sorted(generator.scope.items()):
         digest.update(name.encode())
         if isinstance(value, TypeToken):
-            digest.update(str(value.type).encode())
+            digest.update(repr(value.cache_key()).encode())
         elif hasattr(value, "element_names"):
             digest.update(repr(value.element_names).encode())
         elif not name.islower():  # the helpers of coerce and numba_types are lower case, and part of the versions

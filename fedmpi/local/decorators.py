@@ -6,8 +6,7 @@ their own.
 
 from __future__ import annotations
 
-import dis
-import random
+import functools
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +20,8 @@ from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.to_type import to_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody, PythonBody
-from fedmpi.local.infer import ProbeFailed, infer_result
+from fedmpi.local.infer import infer_result
+from fedmpi.local.randomness import uses_random
 
 
 def _numba(
@@ -39,38 +39,37 @@ def _numba(
     """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
-    plain = getattr(function, "py_func", function)
+    plain, given, keywords = _plain(function, name, where)
     _refuse_placements(name, where, bound.type)
-    _refuse_random(name, where, plain)
+    if uses_random(plain):
+        raise TypeError(
+            f"{name}: np.random and random draw from a state of the rank, so that results would depend on the "
+            f"number of ranks; pass a key and draw from a generator made from (seed, round, client)\n  at {where}"
+        )
     declared: Type = to_type(result) if result is not None else TensorType(np.int32)
     body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
+    body.parameters, body.given, body.keywords = bound.names, given, keywords
     if result is None:
-        try:
-            body.type = FunctionType(bound.type, infer_result(body))
-        except (ProbeFailed, TypeError, NotImplementedError) as reason:
-            raise TypeError(
-                f"{name}: the result type cannot be inferred, running the function on small probes failed: {reason}\n"
-                f"  declare it with result=…\n  at {where}"
-            ) from reason
+        body.type = FunctionType(bound.type, infer_result(body))
     _refuse_placements(name, where, body.type.result)
-    _compile(body)
+    body.compile()
     return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 
-def _compile(body: NumbaBody) -> None:
-    from fedmpi.local.codegen import NotCompilable
-    from fedmpi.local.compile_errors import readable
-
-    hint = "a python_computation runs it interpreted"
-    try:
-        body.compiled  # noqa: B018  # compiles, or loads what an earlier run compiled
-    except NotCompilable as reason:
-        raise TypeError(f"{body.name}: Numba cannot compile this: {reason} ({hint})\n  at {body.where}") from None
-    except Exception as error:
-        reason_text = readable(error)
-        if reason_text is None:
-            raise
-        raise TypeError(f"{body.name}: Numba cannot compile this: {reason_text} ({hint})\n  at {body.where}") from None
+def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tuple[Any, ...], dict[str, Any]]:
+    """Return the Python function below ``functools.partial`` and Numba's dispatchers, and what partial gives it."""
+    given: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        given, keywords = (*function.args, *given), {**function.keywords, **keywords}
+        function = function.func
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(
+            f"{name}: a numba_computation is made of a plain function, found a {type(function).__name__} "
+            f"(a python_computation takes anything that can be called)\n  at {where}"
+        )
+    return function, given, keywords
 
 
 def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None) -> Computation:
@@ -98,34 +97,6 @@ def _refuse_placements(name: str, where: str, type_: Type | None) -> None:
         case StructType():
             for part in type_:
                 _refuse_placements(name, where, part)
-
-
-def _refuse_random(name: str, where: str, function: Any) -> None:
-    """Refuse global random numbers: their state is a rank's, and results would depend on which rank runs a client."""
-    if not isinstance(function, types.FunctionType):
-        return
-    before: Any = None
-    for instruction in dis.get_instructions(function):
-        value: Any = None
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            value = function.__globals__.get(instruction.argval)
-        elif instruction.opname == "LOAD_DEREF":
-            cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-            value = getattr(cells.get(instruction.argval), "cell_contents", None)
-        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(before, types.ModuleType):
-            value = getattr(before, instruction.argval, None)
-        elif instruction.opname in ("CACHE", "PUSH_NULL", "EXTENDED_ARG"):
-            continue
-        if (
-            value is random
-            or value is np.random
-            or getattr(value, "__module__", None) in ("random", "numpy.random.mtrand")
-        ):
-            raise TypeError(
-                f"{name}: np.random and random draw from a state of the rank, so that results would depend on the "
-                f"number of ranks; pass a key and draw from a generator made from (seed, round, client)\n  at {where}"
-            )
-        before = value
 
 
 numba_computation = decorator("numba_computation", _numba)

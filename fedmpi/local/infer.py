@@ -2,13 +2,16 @@
 
 Every open dimension is 2 in the first run and 3 in the second: a dimension of the result that differs between them is
 open. Dtypes follow NumPy's rules (a Python number becomes what `infer_type` says).  Probes hold ones, integer arrays
-zeros: labels and indices that are good everywhere.
+zeros: labels and indices that are good everywhere.  A dimension that may come from these values, as that of
+``x[x > 0]`` or ``np.arange(n)``, is tried with other values.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,55 +19,102 @@ import numpy as np
 from fedmpi.language.scopes import entered
 from fedmpi.language.to_type import infer_type
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
-from fedmpi.local.bodies import LocalBody
+from fedmpi.local.bodies import NumbaBody
 from fedmpi.local.columns import PackedSequence, pack
+from fedmpi.local.compile_errors import ReturnedNoneError, probe_refusal, untyped_refusal
 from fedmpi.local.probe import probe
 from fedmpi.local.records import element_names
 
 
-class ProbeFailed(Exception):
-    """The function could not be run on the probes; the cause is chained."""
+@dataclass(frozen=True)
+class Fill:
+    """What probes are filled with: every open dimension, scalars, arrays of integers, alternating other arrays."""
+
+    size: int
+    scalar: int = 1
+    integer: int = 0
+    others: tuple[int, int] = (1, 1)
 
 
-def probe_value(type_: Type, size: int, integer: int = 0) -> Any:
-    """Return a small normalised value: open dimensions and sequences have ``size``, integer arrays hold ``integer``."""
+_OTHER_VALUES = (Fill(2, scalar=2, others=(2, -1)), Fill(2, scalar=3, integer=1, others=(-1, 0)))
+
+
+def probe_value(type_: Type, fill: Fill) -> Any:
+    """Return a small normalised value of a type."""
     match type_:
         case TensorType(dtype, shape):
             if dtype.kind == "U":
-                return "text"
-            one = dtype.type(1 if not shape or dtype.kind not in "iu" else integer)
-            array = np.full(tuple(size if d is None else d for d in shape or ()), one, dtype=dtype)
+                return "text" if not shape else np.full([d or fill.size for d in shape], "text", dtype=object)
+            if not shape:
+                return dtype.type(fill.scalar)
+            values = np.array([fill.integer] if dtype.kind in "iu" else fill.others).astype(dtype)
+            array = np.resize(values, [fill.size if d is None else d for d in shape])
             array.flags.writeable = False
-            return array if shape else array[()]
+            return array
         case StructType():
-            return tuple(probe_value(t, size, integer) for t in type_)
+            return tuple(probe_value(t, fill) for t in type_)
         case SequenceType(element):
-            return PackedSequence(pack(element, [probe_value(element, size, integer)] * size), 0, size)
-    raise ProbeFailed(f"a local computation takes no {type_}")
+            return PackedSequence(pack(element, [probe_value(element, fill)] * fill.size), 0, fill.size)
+    raise TypeError(f"a local computation takes no {type_}")
 
 
-def infer_result(body: LocalBody) -> Type:
-    """Return the type of what ``body.function`` returns; its parameter type is that of ``body.type``."""
-    failures = []
+def infer_result(body: NumbaBody) -> Type:
+    """Return the type of what the function returns; its parameter type is that of ``body.type``.
+
+    Raises `TypeError` for a function that cannot be run on the probes, or returns what has no type.
+    """
+    failure: Exception | None = None
     for integer in (0, 1):
         try:
-            found = [_run(body, size, integer) for size in (2, 3)]
+            found = [_run(body, Fill(size, integer=integer)) for size in (2, 3)]
         except Exception as error:
-            failures.append(error)
+            failure = failure or error
             continue
-        return _merge(_type_of(found[0], body), _type_of(found[1], body))
-    raise ProbeFailed(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
+        try:
+            type_ = _merge(*(_type_of(value, body) for value in found))
+            if _may_depend_on_values(type_, body.type.parameter):
+                type_ = _opened(type_, _type_of(found[0], body), body)
+        except (TypeError, NotImplementedError) as error:
+            raise TypeError(untyped_refusal(body.name, body.where, error)) from error
+        return type_
+    assert failure is not None
+    raise TypeError(probe_refusal(body.name, body.where, failure)) from failure
 
 
-def _run(body: LocalBody, size: int, integer: int) -> Any:
+def _run(body: NumbaBody, fill: Fill) -> Any:
     parameter = body.type.parameter
-    argument = None if parameter is None else probe_value(parameter, size, integer)
+    argument = None if parameter is None else probe_value(parameter, fill)
     with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return body.function(*body.python_arguments(argument))
+        return body.run(argument)
 
 
-def _type_of(value: Any, body: LocalBody) -> Type:
+def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:
+    """Tell whether a known dimension of the result is small, as those of probes are, and none of the argument's."""
+    declared = set(_dimensions(parameter))
+    return any(size is not None and size <= 3 and size not in declared for size in _dimensions(type_))
+
+
+def _dimensions(type_: Type | None) -> Iterator[int | None]:
+    match type_:
+        case TensorType(_, shape):
+            yield from shape or ()
+        case StructType():
+            for part in type_:
+                yield from _dimensions(part)
+        case SequenceType(element):
+            yield from _dimensions(element)
+
+
+def _opened(type_: Type, small: Type, body: NumbaBody) -> Type:
+    """Return the type with every dimension open that other values of the argument change."""
+    for fill in _OTHER_VALUES:
+        with contextlib.suppress(Exception):  # such as an index outside of an array: the first probes were good
+            type_ = _merge(type_, _merge(small, _type_of(_run(body, fill), body)))
+    return type_
+
+
+def _type_of(value: Any, body: NumbaBody) -> Type:
     names = element_names(value) if isinstance(value, tuple) else None
     if hasattr(value, "element_names"):  # a record: the struct that an argument is, or another of its kind
         declared = next((s for s in _structs(body.type.parameter) if tuple(s.fields() or ()) == names), None)
@@ -80,7 +130,7 @@ def _type_of(value: Any, body: LocalBody) -> Type:
         return StructWithPythonType([_type_of(v, body) for v in value], type(value))
     inferred = infer_type(value)
     if inferred is None:
-        raise TypeError("the function returned None")
+        raise ReturnedNoneError("the function returns None, write return …")
     return inferred
 
 

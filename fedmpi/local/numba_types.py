@@ -1,4 +1,4 @@
-"""What Numba has to learn: records with names in brackets, dict literals as records, sequences that can be iterated.
+"""What Numba has to learn: records with names in brackets, sequences that can be iterated.
 
 Importing this module registers the extensions; it is imported before anything is compiled and not earlier (Numba takes
 0.6 s). Nothing is hashed at run time: a name in brackets is a constant and resolves to a position while compiling.
@@ -7,13 +7,10 @@ Importing this module registers the extensions; it is imported before anything i
 from __future__ import annotations
 
 import operator
-from collections import OrderedDict
 from typing import Any
 
 from numba import types
-from numba.core import cgutils, errors, ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core import cgutils, errors, inline_closurecall
 from numba.core.imputils import (
     RefType,
     impl_ret_borrowed,
@@ -21,15 +18,13 @@ from numba.core.imputils import (
     iternext_impl,
     lower_builtin,
 )
-from numba.core.ir_utils import mk_unique_var
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, signature
-from numba.core.untyped_passes import IRProcessing
 from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import StructType, TensorType, Type
 from fedmpi.local.columns import arity, layout
-from fedmpi.local.records import element_names, record_class, record_of
+from fedmpi.local.records import element_names, record_of
 
 # --- record["name"] --------------------------------------------------------------------------------------------------
 
@@ -61,92 +56,6 @@ def _lower_record_item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     position = _position(record, name if isinstance(name, str) else name.literal_value)
     item = builder.extract_value(args[0], position)
     return impl_ret_borrowed(context, builder, sig.return_type, item)
-
-
-# --- {"weights": w, "bias": b} ---------------------------------------------------------------------------------------
-
-
-@register_pass(mutates_CFG=False, analysis_only=False)
-class _DictLiterals(FunctionPass):
-    """Replace dict literals with constant string keys, ``dict(a=…)`` and ``OrderedDict(a=…)`` by records.
-
-    Numba's own dictionaries hold values of one type only and hash their keys at run time.
-    """
-
-    _name = "fedmpi_dict_literals"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
-
-    def run_pass(self, state: Any) -> bool:
-        replaced: set[str] = set()  # variables that held dict or OrderedDict, which Numba cannot type
-        changed = False
-        for block in state.func_ir.blocks.values():
-            body: list[Any] = []
-            for statement in block.body:
-                record = self._record_of(state.func_ir, statement)
-                if record is not None:
-                    names, values = record
-                    changed = True
-                    body += self._construct(state.func_ir, block, statement, names, values)
-                    if statement.value.op == "call":
-                        replaced.add(statement.value.func.name)
-                else:
-                    body.append(statement)
-            block.body = body
-        for block in state.func_ir.blocks.values():
-            block.body = [s for s in block.body if not (isinstance(s, ir.Assign) and s.target.name in replaced)]
-        return changed
-
-    @staticmethod
-    def _record_of(func_ir: Any, statement: Any) -> tuple[list[str], list[Any]] | None:
-        value = getattr(statement, "value", None)
-        if not isinstance(statement, ir.Assign) or not isinstance(value, ir.Expr):
-            return None
-        if value.op == "build_map":
-            keys = [getattr(_definition(func_ir, key), "value", None) for key, _ in value.items]
-            if keys and all(isinstance(k, str) for k in keys) and len(set(keys)) == len(keys):
-                return [str(k) for k in keys], [v for _, v in value.items]
-        if value.op == "call" and value.kws and not value.args and not value.vararg:
-            function = _definition(func_ir, value.func)
-            if getattr(function, "value", None) in (dict, OrderedDict) or _is_collections_ordered_dict(
-                func_ir, function
-            ):
-                return [k for k, _ in value.kws], [v for _, v in value.kws]
-        return None
-
-    @staticmethod
-    def _construct(func_ir: Any, block: Any, statement: Any, names: list[str], values: list[Any]) -> list[Any]:
-        loc = statement.loc
-        constructor = ir.Var(block.scope, mk_unique_var("$record"), loc)
-        made = ir.Global("Record", record_class(tuple(names)), loc)
-        call = ir.Expr.call(constructor, values, (), loc)
-        func_ir._definitions[constructor.name].append(made)
-        func_ir._definitions[statement.target.name] = [call]
-        return [ir.Assign(made, constructor, loc), ir.Assign(call, statement.target, loc)]
-
-
-def _definition(func_ir: Any, var: Any) -> Any:
-    try:
-        return func_ir.get_definition(var)
-    except KeyError:
-        return None
-
-
-def _is_collections_ordered_dict(func_ir: Any, function: Any) -> bool:
-    if not isinstance(function, ir.Expr) or function.op != "getattr" or function.attr != "OrderedDict":
-        return False
-    return getattr(getattr(_definition(func_ir, function.value), "value", None), "__name__", "") == "collections"
-
-
-class BodyCompiler(CompilerBase):
-    """Numba's compiler for the bodies of local computations."""
-
-    def define_pipelines(self) -> list[Any]:
-        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        pipeline.add_pass_after(_DictLiterals, IRProcessing)
-        pipeline.finalize()
-        return [pipeline]
 
 
 # --- for batch in batches --------------------------------------------------------------------------------------------
@@ -327,3 +236,16 @@ def _iternext(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> N
         function, element_signature = _element_signature(sequence_type)
         result.yield_(context.get_function(function, element_signature)(builder, [iterator.sequence, index]))
         builder.store(builder.add(index, cgutils.intp_t(1)), iterator.index)
+
+
+@intrinsic
+def length_of_iterator(typing: Any, iterator: Any) -> Any:
+    """Return how many values an iterator gives: what Numba asks for ``np.array([… for batch in batches])``."""
+    if not isinstance(iterator, SequenceIterator):
+        return inline_closurecall.length_of_iterator._defn(typing, iterator)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sequence = _proxy(context, builder, iterator.sequence, _proxy(context, builder, iterator, args[0]).sequence)
+        return builder.sub(sequence.stop, sequence.start)
+
+    return types.intp(iterator), generate

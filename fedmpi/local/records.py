@@ -37,7 +37,11 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
             key = names.index(key)
         return tuple.__getitem__(self, key)
 
-    return type("Record", (base,), {"__slots__": (), "__getitem__": getitem, "element_names": names})
+    # What errors of Python and of Numba call it.
+    shown = f"struct<{','.join('' if name is None else name for name in names)}>"
+    return type(
+        shown, (base,), {"__module__": __name__, "__slots__": (), "__getitem__": getitem, "element_names": names}
+    )
 
 
 def names_of(struct: StructType) -> tuple[str | None, ...]:

@@ -38,6 +38,18 @@ class ArgumentError(TypeError):
         return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}{hint}"
 
 
+class ShapeError(TypeError):
+    """Raised by compiled code for an array that does not have its declared dimensions."""
+
+    def __init__(self, label: str, expected: str, dtype: str, shape: tuple[int, ...]) -> None:
+        super().__init__(label, expected, dtype, shape)
+        self._text = f"{label}: " if label else ""
+        self._text += f"expected {expected}, found {dtype}[{','.join(map(str, shape))}]"
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def describe(value: Any) -> str:
     """Say in a few words what a Python value is."""
     if isinstance(value, np.ndarray | np.generic):

@@ -20,6 +20,7 @@ from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
 from fedmpi.runtime.functions import as_computation, function_value
+from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
@@ -49,9 +50,11 @@ class MpiContext:
         """The communicator; opening it initialises MPI."""
         if self._comm is None:
             self._comm = Communicator.open(self._given)
+            if self._comm.size > 1 and self._comm.call == 0:
+                compare(self._comm)
         return self._comm
 
-    def invoke(self, computation: Computation, argument: Any) -> Any:
+    def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
         if not self._is_placed(computation):
             return self._invoke_local(computation, argument)
@@ -59,6 +62,8 @@ class MpiContext:
         execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
         with execution:
             execution.run(argument)
+            if not resident:
+                execution.gather()
             return _result(execution, program.plan.result, computation.type_signature.result)
 
     def _is_placed(self, computation: Computation) -> bool:
@@ -130,6 +135,8 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     if not isinstance(type_, FederatedType):
         return present(execution.values[value], type_)
     if value.per_client:
+        if execution.gathered is None:
+            return ClientData(type_.member, execution.owner, execution.comm.rank, execution.values[value])
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]

@@ -42,13 +42,13 @@ class Execution(Round):
         self.program, self.plan, self.hosts = program, program.plan, hosts
         self.num_clients = num_clients
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
-        self.gathered: dict[Node, list[Any]] = {}  # on rank 0: the result's values at the clients
+        self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
         self.mine: list[int] = []
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = np.empty(0, dtype=np.int32)
 
     def run(self, argument: Any) -> None:
-        """Run all stages; afterwards `values` and `gathered` hold what the result is made of."""
+        """Run all stages; afterwards `values` holds what the result is made of."""
         self.attempt(functools.partial(self.bind, argument))
         self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
@@ -61,7 +61,6 @@ class Execution(Round):
             if self.program.arrives(level):
                 self.agree()
             self.reduce(stage, accumulators)
-        self.gather()
 
     # --- before the first stage ---
 
@@ -304,7 +303,7 @@ class Execution(Round):
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""
-        nodes = self.plan.gathered
+        nodes, self.gathered = self.plan.gathered, {}
         if not nodes:
             return
         columns = [self.values[n] for n in nodes]

@@ -19,6 +19,7 @@ from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
+from fedmpi.local.columns import pack
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
@@ -48,7 +49,7 @@ class ReferenceContext:
     def __init__(self, *, num_clients: int | None = None) -> None:
         self.num_clients = num_clients
 
-    def invoke(self, computation: Computation, argument: Any) -> Any:
+    def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument."""
         type_ = computation.type_signature
         try:
@@ -66,13 +67,22 @@ class ReferenceContext:
         semantics = _Reference(clients)
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
-        return _present(semantics.invoke(function, value), type_.result)
+        return _present(semantics.invoke(function, value), type_.result, resident)
 
     def client_data(self, values: Any, type_: Type) -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
         from fedmpi.runtime.client_data import pack_all
 
         return pack_all(values, type_)
+
+    def replicate(self, value: Any) -> Any:
+        """Return the value: there is one process."""
+        return value
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this process has what is at the server: it has."""
+        return True
 
 
 def _per_client(type_: Type) -> bool:
@@ -250,15 +260,17 @@ def _integer_sum(members: Any, type_: TensorType) -> Any:
     return np.asarray(exact).astype(type_.dtype)[()]
 
 
-def _present(value: Any, type_: Type) -> Any:
+def _present(value: Any, type_: Type, resident: bool) -> Any:
     """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
     match type_:
         case FederatedType(member):
             if isinstance(value, AtClients):
+                if resident:
+                    return ClientData(member, np.zeros(len(value.members), np.int32), 0, pack(member, value.members))
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
-            return rebuild(type_, [_present(v, t) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [_present(v, t, resident) for v, t in zip(value, type_, strict=True)])
         case FunctionType():
             return as_computation(value, type_)
     return present(value, type_)

@@ -167,3 +167,16 @@ def test_plan(comm):
     text = str(fm.plan(tutorial.federated_train))
     assert text.count("Bcast") == text.count("Reduce") == 1
     assert "Bcast 31,404 B" in text
+
+
+def test_resident_results_stay_with_their_clients(comm):
+    """Client state travels from call to call as a `ClientData`; nothing is gathered."""
+    state = fm.client_data([1.0, 2.0, 3.0, 4.0], F32)
+    for _ in range(3):
+        state = programs.shifted.resident(state, 10.0)
+        assert isinstance(state, fm.ClientData)
+        assert len(state) == 4
+    assert fm.replicate(programs.mean_temperature(state)) == F32(32.5)
+    result = programs.structs.resident([{"a": 1.0, "b": [1.0, 2.0]}, {"a": 3.0, "b": [5.0, 6.0]}])
+    assert fm.replicate(programs.mean_temperature(result["first"])) == F32(2.0)
+    assert fm.ReferenceContext().invoke(programs.shifted, ([1.0], 1.0), resident=True).column[0] == F32(2.0)

@@ -11,13 +11,13 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.mpijob import Result, run_command
+from tests.mpijob import MARK, Result, run_command
 
 CPUS = 8  # more than the machine may have: a job of some ranks must not wait for cores
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")
@@ -82,12 +82,29 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def run(self, *words: str | Path, timeout: float, env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
-        """Run a command of Slurm's with this configuration."""
-        command = [find(str(words[0])) or str(words[0]), *map(str, words[1:])]
-        if cwd is not None:
-            command = ["env", "-C", str(cwd), *command]
-        return run_command(command, timeout=timeout, env={"SLURM_CONF": str(self._configuration), **(env or {})})
+    def run(
+        self, *words: str | Path, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Result:
+        """Run a command of Slurm's with this configuration, as if not from within a job."""
+        inherited = [f"--unset={name}" for name in os.environ if name.startswith(("SLURM", "SRUN", "SBATCH"))]
+        return run_command(
+            ["env", f"--chdir={cwd or self.folder}", *inherited, *self._command(words)],
+            timeout=timeout,
+            env={"SLURM_CONF": str(self._configuration), **(env or {})},
+        )
+
+    def submit(self, script: Path, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path) -> str:
+        """Give a script to sbatch and return the job's number."""
+        # Without the mark by which run_command ends all that it has started: the job outlives sbatch.
+        words = ["env", f"--unset={MARK}", *self._command(["sbatch", "--parsable", script, *arguments])]
+        result = self.run(*words, timeout=20, env=env, cwd=cwd)
+        if result.returncode:
+            raise RuntimeError(f"sbatch failed: {result}")
+        return result.stdout.strip()
+
+    @staticmethod
+    def _command(words: Sequence[str | Path]) -> list[str]:
+        return [find(str(words[0])) or str(words[0]), *map(str, words[1:])]
 
     def wait(self, job: str, timeout: float) -> dict[str, str]:
         """Return what `scontrol show job` says once the job is over."""
@@ -154,9 +171,9 @@ class Node:
                 )
             )
 
-    def _until(self, reached: object, what: str) -> None:
+    def _until(self, reached: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + START_SECONDS
-        while not reached():  # type: ignore[operator]
+        while not reached():
             dead = [one for one in self._daemons if one.poll() is not None]
             if dead or time.monotonic() > end:
                 logs = [path for pattern in ("*.out", "*.log") for path in sorted(self.folder.glob(pattern))]
@@ -165,13 +182,17 @@ class Node:
             time.sleep(0.1)
 
     def _stop(self) -> None:
-        """End the daemons in the opposite order, and what jobs have left."""
+        """End the jobs, then the daemons in the opposite order."""
+        if len(self._daemons) == 3:
+            self.run("scancel", "--partition=tests", timeout=20)
+            with contextlib.suppress(RuntimeError):
+                self._until(self._idle, "all jobs were over")
         for daemon in reversed(self._daemons):
             daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(10)
             if daemon.poll() is None:
-                daemon.send_signal(signal.SIGKILL)
+                daemon.kill()
                 daemon.wait()
 
 

@@ -1,0 +1,59 @@
+"""A function as it is now: what its code reads of the program around it can change later, compiled code cannot.
+
+A local computation is compiled at its definition, and again for other layouts of arrays when compiled code calls it.
+All of that must read the same globals, closure cells and arrays, and so must the key of the cache.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import types
+from typing import Any
+
+import numpy as np
+
+
+def names_read(code: types.CodeType) -> set[str]:
+    """Return the names that a function's code, and the code inside it, reads from outside."""
+    names = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names |= names_read(const)
+    return names
+
+
+def frozen(function: types.FunctionType) -> types.FunctionType:
+    """Return the function with the globals and closure cells of this moment, those of its plain helpers included."""
+    return _frozen(function, {})
+
+
+def _frozen(function: types.FunctionType, done: dict[int, types.FunctionType]) -> types.FunctionType:
+    if id(function) in done:
+        return done[id(function)]
+    scope: dict[str, Any] = {"__builtins__": builtins, "__name__": function.__module__ or "__main__"}
+    cells = tuple(types.CellType() for _ in function.__closure__ or ())
+    made = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
+    made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
+    done[id(function)] = made  # before what it reads: a function may read itself
+    for name in names_read(function.__code__) & set(function.__globals__):
+        scope.setdefault(name, _still(function.__globals__[name], done))
+    for cell, outer in zip(cells, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
+            cell.cell_contents = _still(outer.cell_contents, done)
+    return made
+
+
+def _still(value: Any, done: dict[int, types.FunctionType]) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.copy(order="K")
+        value.flags.writeable = False
+    elif isinstance(value, types.FunctionType) and _is_users(value):
+        value = _frozen(value, done)
+    return value
+
+
+def _is_users(function: types.FunctionType) -> bool:
+    """Tell whether a plain function is the user's: Numba knows those of NumPy by their identity."""
+    module = (function.__module__ or "").partition(".")[0]
+    return module not in ("numpy", "numba", "scipy", "fedmpi", "math")
