@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,11 @@ class Computation(FunctionSource):
         return isinstance(other, Computation) and self.expression == other.expression
 
     def __hash__(self) -> int:
-        return hash(self.expression)
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self.expression)  # a walk over the tree: every call looks the computation up
 
     def __repr__(self) -> str:
         return f"<computation {self.name}: {self.type_signature}" + (f", {self.where}>" if self.where else ">")

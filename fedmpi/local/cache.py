@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.computation import Computation
+from fedmpi.local.freezing import names_read
 from fedmpi.version import __version__
 
 try:
@@ -61,8 +62,9 @@ def _private(path: Path, uid: int) -> bool:
     """Tell whether the folder is this user's and nobody else can write to it."""
     if not hasattr(os, "getuid"):
         return True
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid:
+    info = path.stat()
+    # A link is as good as a folder (home on a cluster is small) if nobody else made it.
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or path.lstat().st_uid != uid:
         return False
     if info.st_mode & 0o077:
         path.chmod(0o700)
@@ -84,7 +86,8 @@ def versions() -> str:
     return "\n".join([*parts, platform.machine(), cpu])
 
 
-_VERSIONED = ("numpy", "math", "numba", "scipy", "fedmpi")  # modules whose version says what they hold
+# Modules whose version says what they hold; the standard library belongs to Python's.
+_VERSIONED = frozenset(("numpy", "numba", "llvmlite", "scipy")) | sys.stdlib_module_names
 
 
 class Uncacheable(Exception):
@@ -102,10 +105,12 @@ def fingerprint(value: Any) -> str:
 
 
 def _feed(digest: Any, value: Any, seen: set[int]) -> None:
-    digest.update(type(value).__qualname__.encode())
+    digest.update(f"{type(value).__qualname__}(".encode())
     described = getattr(value, "cache_key", None)
     if callable(described) and not isinstance(value, type):
         _feed(digest, described(), seen)
+    elif _name_says_all(value):
+        digest.update(f"{value.__module__}.{value.__qualname__}".encode())
     elif isinstance(value, types.FunctionType):
         _feed_function(digest, value, seen)
     elif hasattr(value, "py_func"):
@@ -120,29 +125,41 @@ def _feed(digest: Any, value: Any, seen: set[int]) -> None:
     elif isinstance(value, np.ndarray | np.generic):
         if value.dtype.hasobject:
             raise Uncacheable(repr(value))
-        digest.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, bool | int | float | complex | str | bytes) or value is None or value is Ellipsis:
+        digest.update(f"{value.dtype.descr} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, bool | int | float | complex | str | bytes | np.dtype) or value is None or value is Ellipsis:
         digest.update(repr(value).encode())
     elif isinstance(value, tuple | list | frozenset):
         items = sorted(value, key=repr) if isinstance(value, frozenset) else value
+        _feed(digest, getattr(type(value), "_fields", None), seen)
         for item in items:
             _feed(digest, item, seen)
-        digest.update(b")")
     elif isinstance(value, types.CodeType):
         _feed_code(digest, value, seen)
-    elif isinstance(value, type | types.BuiltinFunctionType | np.ufunc | np.dtype) or hasattr(value, "__module__"):
-        name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-        if name is None or getattr(value, "__module__", None) == "__main__":
-            raise Uncacheable(repr(value))
-        digest.update(f"{getattr(value, '__module__', '')}.{name}".encode())
+    elif isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):
+        digest.update(repr((value.__qualname__, value._fields)).encode())
+    elif isinstance(value, np.ufunc | types.BuiltinFunctionType) and type(value).__module__ in ("numpy", "builtins"):
+        digest.update(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
     else:
         raise Uncacheable(repr(value))
+    digest.update(b")")
+
+
+def _name_says_all(value: Any) -> bool:
+    """Tell whether a function or class can be found under its name in a module with a version."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return False
+    # fedmpi/local is part of `versions`; the functions it generates are not found in its modules.
+    if module.partition(".")[0] not in _VERSIONED and not module.startswith("fedmpi.local."):
+        return False
+    return getattr(sys.modules.get(module), name, None) is value
 
 
 def _feed_code(digest: Any, code: types.CodeType, seen: set[int]) -> None:
     digest.update(code.co_code)
-    for part in (code.co_names, code.co_varnames, code.co_freevars, code.co_consts):
+    for part in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_consts):
         _feed(digest, part, seen)
+    digest.update(f"{code.co_argcount} {code.co_flags} {code.co_exceptiontable!r}".encode())
 
 
 def _feed_function(digest: Any, function: types.FunctionType, seen: set[int]) -> None:
@@ -154,28 +171,22 @@ def _feed_function(digest: Any, function: types.FunctionType, seen: set[int]) ->
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
             _feed(digest, cell.cell_contents, seen)
-    for name in sorted(_names_read(function.__code__)):
-        if name in function.__globals__:
-            digest.update(name.encode())
-            _feed_global(digest, function.__globals__[name], _names_read(function.__code__), seen)
+    names = names_read(function.__code__)
+    for name in sorted(names & set(function.__globals__)):
+        digest.update(name.encode())
+        _feed_global(digest, function.__globals__[name], names, seen)
 
 
 def _feed_global(digest: Any, value: Any, names: set[str], seen: set[int]) -> None:
     _feed(digest, value, seen)
-    if isinstance(value, types.ModuleType) and not value.__name__.startswith(_VERSIONED) and id(value) not in seen:
-        seen.add(id(value))
-        for name in sorted(names):  # ``module.function(…)``: what the code reaches by attribute counts too
-            if name in value.__dict__:
-                with contextlib.suppress(Uncacheable):  # what cannot be hashed, Numba cannot freeze
-                    _feed_global(digest, value.__dict__[name], names, seen)
-
-
-def _names_read(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            names |= _names_read(const)
-    return names
+    if not isinstance(value, types.ModuleType) or id(value) in seen:
+        return
+    if value.__name__.partition(".")[0] in _VERSIONED or value.__name__.startswith("fedmpi.local."):
+        return
+    seen.add(id(value))
+    for name in sorted(names & set(value.__dict__)):  # ``module.function(…)``: what is reached by attribute counts too
+        digest.update(name.encode())
+        _feed_global(digest, value.__dict__[name], names, seen)
 
 
 @contextlib.contextmanager
@@ -186,28 +197,53 @@ def cached_function(name: str, text: str, scope: dict[str, Any], key: str | None
     process of a machine compiles, the others wait and load.  Without a key, or without a folder, the module lives in
     memory only and every process compiles for itself.
     """
+    with contextlib.ExitStack() as stack:
+        made = None if key is None else _from_folder(stack, name, text, scope, key)
+        if made is not None:
+            yield made, True
+            return
+        own: dict[str, Any] = dict(scope)
+        exec(compile(text, f"<fedmpi {name}>", "exec"), own)
+        yield own[name], False
+
+
+def _from_folder(stack: contextlib.ExitStack, name: str, text: str, scope: dict[str, Any], key: str) -> Any:
+    """Return the function of the module's file, its lock held by ``stack``; None where no file can be had."""
     cache = folder()
-    if key is None or cache is None:
-        made: dict[str, Any] = dict(scope)
-        exec(compile(text, f"<fedmpi {name}>", "exec"), made)
-        yield made[name], False
-        return
+    if cache is None:
+        return None
     path = cache / f"{name}_{key[:32]}.py"
-    with open(path.with_suffix(".lock"), "a") as lock:
+    try:
+        lock = stack.enter_context(open(path.with_suffix(".lock"), "a"))
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a file system without locks: several may compile, each result is good
                 fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
+        if not path.exists() or path.read_bytes() != text.encode():
             _write(path, text)
-        yield _import(path, name, scope), True
+    except OSError:  # a full or vanished disk must not stop a run that can compile
+        return None
+    return _import(path, name, scope)
+
+
+def forget(key: str | None, name: str) -> None:
+    """Remove what is stored under a key: it cannot be read."""
+    cache = folder()
+    if cache is not None and key is not None:
+        for path in cache.rglob(f"{name}_{key[:32]}.*.nb[ic]"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".py")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _import(path: Path, name: str, scope: dict[str, Any]) -> Any:

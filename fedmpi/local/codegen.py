@@ -263,7 +263,9 @@ def check_compilable(type_: Type) -> None:
     """Raise `NotCompilable` for a type that Numba has no form for."""
     match type_:
         case TensorType(dtype, shape):
-            if is_text(type_) or dtype.kind == "V" or dtype.name == "float16" or shape is None:
+            if shape is None:
+                raise NotCompilable(f"a {dtype.name} tensor of unknown rank has no compiled form, declare its rank")
+            if is_text(type_) or dtype.kind == "V" or dtype.name == "float16":
                 raise NotCompilable(f"{type_} has no compiled form")
         case StructType():
             for part in type_:

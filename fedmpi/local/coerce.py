@@ -114,9 +114,9 @@ def _kind_of(value: Any) -> str | None:
     return None
 
 
-def _expect(condition: bool, type_: Type, found: Any) -> None:
+def _expect(condition: bool, type_: Type, found: Any, label: str) -> None:
     if not condition:
-        raise errors.NumbaTypeError(f"{MARK}expected {type_}, found {_readable(found)}")
+        raise errors.NumbaTypeError(f"{MARK}{label}: expected {type_}, found {_readable(found)}")
 
 
 def _readable(value: Any) -> str:
@@ -126,6 +126,10 @@ def _readable(value: Any) -> str:
         return f"{_readable(value.type)} or None"
     if isinstance(value, types.NoneType):
         return "None"
+    if isinstance(value, types.List | types.ListType):
+        return "a list: write a tuple, or np.array([…])"
+    if isinstance(value, types.DictType):
+        return "a dictionary that is filled item by item: write all of it as one {…}"
     if isinstance(value, types.BaseTuple):
         names = element_names(getattr(value, "instance_class", ())) or [None] * len(value)
         parts = [f"{n}={_readable(v)}" if n else _readable(v) for n, v in zip(names, value, strict=True)]
@@ -146,31 +150,31 @@ def _edge(value: Any, type_: Type, label: str, own: bool) -> Callable[..., Any]:
     match type_:
         case TensorType(dtype, shape) if shape == ():
             scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
-            _expect(_same_kind(dtype, scalar), type_, value)
+            _expect(_same_kind(dtype, scalar), type_, value, label)
             text = "value[()]" if isinstance(value, types.Array) else "value"
             return _function("edge", "value, token", f"    return cast({text})\n", {"cast": _cast(dtype)})
         case TensorType():
             return _array_edge(value, type_, label, own)
         case StructType():
-            _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value)
-            order = _order(value, type_)
+            _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value, label)
+            order = _order(value, type_, label)
             scope: dict[str, Any] = {"Record": record_of(type_), "edge_of": coerce if own else accept}
             scope |= {f"T{i}": token_of(part, f"{label}, {n or i}") for i, (n, part) in enumerate(type_.items())}
             parts = ", ".join(f"edge_of(value[{k}], T{i})" for i, k in enumerate(order))
             return _function("edge", "value, token", f"    return Record({parts})\n", scope)
         case SequenceType(element):
-            _expect(not own and isinstance(value, SequenceValue) and value.element == element, type_, value)
+            _expect(not own and isinstance(value, SequenceValue) and value.element == element, type_, value, label)
             return _function("edge", "value, token", "    return value\n", {})
     raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
 
 
-def _order(value: Any, type_: StructType) -> list[int]:
+def _order(value: Any, type_: StructType, label: str) -> list[int]:
     """Return for each element of the type its position in the value: by name where both have names."""
     wanted = [name for name, _ in type_.items()]
     found = element_names(getattr(value, "instance_class", ()))
     if found is None or None in found or None in wanted:
         return list(range(len(wanted)))
-    _expect(set(found) == set(wanted), type_, value)
+    _expect(set(found) == set(wanted), type_, value, label)
     return [list(found).index(name) for name in wanted]
 
 
@@ -178,7 +182,7 @@ def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callabl
     shape = type_.shape
     assert shape is not None
     is_array = isinstance(value, types.Array) and value.ndim == len(shape)
-    _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value)
+    _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value, label)
     body = ""
     known = [(axis, size) for axis, size in enumerate(shape) if size is not None]
     if known:

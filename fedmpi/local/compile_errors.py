@@ -69,6 +69,8 @@ def refusal(name: str, where: str, error: Exception) -> str:
     reason, hint = _reason(text)
     place = next(_places(text), None)
     at = _line(*place) if place else where
+    if "expected" in reason and "found" in reason and reason.startswith(f"{name}: "):
+        return f"{reason}\n  at {at}"  # its result or an argument, and not the result type that was declared
     return f"{name}: Numba cannot compile this: {reason}{f' ({hint})' if hint else ''}\n  at {at}"
 
 
@@ -107,6 +109,7 @@ def _readable(text: str) -> str:
     text = re.sub(r"(?:readonly )?(?:unaligned )?array\((\w+), (\d)d, \w+\)", array, text)
     text = re.sub(r"Literal\[(\w+)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"OptionalType\((.*?)\)", r"\1 or None", text)
+    text = re.sub(r"(?:iterator\()?sequence\((.*?), [tT]uple\((?:[^()]|\([^()]*\))*\)\)", r"\1*", text)
     text = re.sub(r"(?:reflected )?list\(([^()]*)\)(?:<iv=[^>]*>)?", r"list of \1", text)
     text = text.replace("unicode_type", "str").replace("UniTuple", "tuple")
     return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())
@@ -130,8 +133,9 @@ def _ours(filename: str) -> bool:
     if re.fullmatch(r"entry_[0-9a-f]+\.py", os.path.basename(filename)):
         return True
     path = os.path.abspath(filename)
-    packages = (os.path.dirname(numba.__file__), os.path.dirname(os.path.abspath(__file__)))
-    return path.startswith(tuple(package + os.sep for package in packages))
+    fedmpi = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    layers = [os.path.join(fedmpi, layer) for layer in ("language", "local", "runtime")]
+    return path.startswith(tuple(package + os.sep for package in (os.path.dirname(numba.__file__), *layers)))
 
 
 def _line(filename: str, number: int) -> str:

@@ -39,7 +39,19 @@ class CompiledFunction:
             if progress[0] >= 0:
                 note_batch(error, int(progress[0]))
             raise
-        return unflatten(self.result, iter(leaves))
+        return unflatten(self.result, iter(_apart(leaves)))
+
+
+def _apart(leaves: tuple[Any, ...]) -> list[Any]:
+    """Return the leaves with a copy of each array that shares memory with one before it."""
+    apart: list[Any] = []
+    for leaf in leaves:
+        if isinstance(leaf, np.ndarray) and any(
+            isinstance(a, np.ndarray) and np.may_share_memory(a, leaf) for a in apart
+        ):
+            leaf = leaf.copy()
+        apart.append(leaf)
+    return apart
 
 
 def flatten(value: Any, type_: Type, out: list[Any]) -> None:
@@ -101,6 +113,7 @@ def _compile(generator: Generator, text: str, name: str) -> Any:
         except Exception:  # a damaged or unwritable cache must not stop a run that can compile
             entry = njit(error_model="numpy")(function)
             entry.compile(tuple(signature))
+            cache.forget(key, "entry")
     entry.disable_compile()
     return entry
 

@@ -42,6 +42,7 @@ class MpiContext:
         self._comm: Communicator | None = None
         self.server_trains = server_trains
         self.num_clients = num_clients
+        self._placed: dict[Computation, bool] = {}
         self._local: dict[Computation, Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
 
@@ -67,9 +68,9 @@ class MpiContext:
             return _result(execution, program.plan.result, computation.type_signature.result)
 
     def _is_placed(self, computation: Computation) -> bool:
-        if computation in self._local:
-            return False
-        return has_placements(computation)
+        if computation not in self._placed:
+            self._placed[computation] = has_placements(computation)
+        return self._placed[computation]
 
     def program(self, computation: Computation, argument: Any = None) -> Program:
         """Return the program of a computation, built at its first call."""

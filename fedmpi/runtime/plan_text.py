@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedmpi.language.types import StructType, Type
+from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
 from fedmpi.runtime.plan import Node, Plan
 from fedmpi.runtime.program import Program, has_open_dimensions
@@ -64,5 +65,5 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def _function(node: Node) -> str:
     function = node.inputs[0]
-    name = getattr(function, "name", None) or "function"
+    name = function.name if isinstance(function, LocalBody) else (function.function.parameter or "").partition("_arg")[0]
     return f"{node.op} of {name} at {node.where}"

@@ -50,7 +50,8 @@ def srun(slurm):
         hello = "from mpi4py import MPI; print(MPI.COMM_WORLD.Get_size())"
         result = slurm.run(*words, "-n", "2", sys.executable, "-c", hello, timeout=60)
         if result.stdout.split() != ["2", "2"]:
-            pytest.skip(f"this Slurm's pmix does not start this Open MPI: {result.stderr[:200]}")
+            reason = [*result.stderr.splitlines(), f"exit code {result.returncode}"][0]
+            pytest.skip(f"this Slurm's pmix does not start this Open MPI: {reason}")
     return words
 
 
@@ -71,6 +72,7 @@ def log_of(slurm, job, folder):
     return facts, text
 
 
+@pytest.mark.slow  # it may have to compile
 def test_the_job_script_runs_the_tutorial_from_any_folder(slurm, srun, venv, tmp_path):
     env = {"FEDMPI_VENV": str(venv), "FEDMPI_LAUNCH": " ".join(srun)}
     facts, log = log_of(slurm, slurm.submit(TUTORIAL, "--rounds", "5", env=env, cwd=tmp_path), tmp_path)

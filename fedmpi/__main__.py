@@ -1,0 +1,7 @@
+"""``python -m fedmpi`` is ``fedmpi``."""
+
+import sys
+
+from fedmpi.cli.main import main
+
+sys.exit(main())
