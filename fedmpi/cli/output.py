@@ -24,13 +24,16 @@ def write(text: str) -> None:
 
 
 class Progress:
-    """A line such as ``[######..............] 5/18  1.3 s`` that is rewritten in place, if stdout is a terminal."""
+    """A line such as ``[######..............] 5/18  1.3 s`` that is rewritten in place, if stdout is a terminal.
+
+    A launcher's is not taken for one: Open MPI gives its ranks a pseudo-terminal when its own output goes into a file.
+    """
 
     WIDTH = 30
 
     def __init__(self, total: int, *, shown: bool) -> None:
         self._total = total
-        self._shown = shown and sys.stdout.isatty()
+        self._shown = shown and launch.detect() is None and sys.stdout.isatty()
         self._started = time.monotonic()
 
     def show(self, done: int) -> None:

@@ -46,13 +46,9 @@ class LocalBody:
         types = list(parameter)
         return [as_record(argument[i], types[i]) for i in self.fields]
 
-    def run(self, argument: Any) -> Any:
-        """Run the undecorated function and return what it returns."""
-        return self.function(*self.python_arguments(argument))
-
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""
-        result = self.run(argument)
+        result = self.function(*self.python_arguments(argument))
         try:
             return cast_result(result, self.type.result)
         except ArgumentError as error:
@@ -81,10 +77,6 @@ class NumbaBody(LocalBody):
         self.parameters: tuple[str, ...] = ()
         self.given: tuple[Any, ...] = ()
         self.keywords: dict[str, Any] = {}
-
-    def run(self, argument: Any) -> Any:
-        """Run the undecorated function and return what it returns."""
-        return self.function(*self.given, *self.python_arguments(argument), **self.keywords)
 
     def cache_key(self) -> tuple[Any, ...]:
         """Return what the compiled code depends on (see `fedmpi.local.cache`)."""

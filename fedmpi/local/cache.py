@@ -214,7 +214,7 @@ def _from_folder(stack: contextlib.ExitStack, name: str, text: str, scope: dict[
         return None
     path = cache / f"{name}_{key[:32]}.py"
     try:
-        lock = stack.enter_context(open(path.with_suffix(".lock"), "a"))
+        lock = stack.enter_context(path.with_suffix(".lock").open("a"))
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a file system without locks: several may compile, each result is good
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -18,8 +18,9 @@ from numba.core.imputils import lower_constant
 from numba.extending import models, overload, register_model, typeof_impl
 from numba.np.numpy_support import from_dtype
 
-from fedmpi.language.computation import Computation
+from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.compile_errors import not_compiled
 from fedmpi.local.numba_types import SequenceValue
 from fedmpi.local.records import element_names, record_of
 from fedmpi.local.values import ShapeError
@@ -64,13 +65,12 @@ def _lower_token(context: Any, builder: Any, type_: Any, value: Any) -> Any:
 
 
 @typeof_impl.register(Computation)
-def _typeof_computation(value: Computation, context: Any) -> Any:
+@typeof_impl.register(PolymorphicComputation)
+def _typeof_computation(value: Any, context: Any) -> Any:
     """A local computation called in the body of another is the call of its dispatcher."""
-    body = getattr(value.expression, "impl", None)
-    if body is None:
-        raise errors.NumbaTypeError(f"{MARK}{value.name} is a federated_computation: compiled code cannot call it")
-    if not body.compilable:
-        raise errors.NumbaTypeError(f"{MARK}{value.name} is a python_computation: compiled code cannot call it")
+    body = getattr(getattr(value, "expression", None), "impl", None)
+    if body is None or not body.compilable:
+        raise errors.NumbaTypeError(f"{MARK}{not_compiled(value)}")
     return types.Dispatcher(body.dispatcher)
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 INTERPRET = "a python_computation runs it interpreted"
 READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
@@ -141,6 +142,15 @@ def _ours(filename: str) -> bool:
 def _line(filename: str, number: int) -> str:
     code = linecache.getline(filename, number).strip()
     return f"{os.path.basename(filename)}:{number}{': ' + code if code else ''}"
+
+
+def not_compiled(computation: Any) -> str:
+    """Say why compiled code cannot call a computation."""
+    expression = getattr(computation, "expression", None)
+    if expression is None:
+        return f"{computation.name} has no declared parameter types: compiled code cannot call it"
+    kind = "python_computation" if hasattr(expression, "impl") else "federated_computation"
+    return f"{computation.name} is a {kind}: compiled code cannot call it"
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------

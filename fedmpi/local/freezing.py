@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,21 @@ def names_read(code: types.CodeType) -> set[str]:
     return names
 
 
-def frozen(function: types.FunctionType) -> types.FunctionType:
-    """Return the function with the globals and closure cells of this moment, those of its plain helpers included."""
-    return _frozen(function, {})
+def _same(value: Any) -> Any:
+    return value
 
 
-def _frozen(function: types.FunctionType, done: dict[int, types.FunctionType]) -> types.FunctionType:
+def frozen(function: types.FunctionType, convert: Callable[[Any], Any] = _same) -> types.FunctionType:
+    """Return the function with the globals and closure cells of this moment, those of its plain helpers included.
+
+    ``convert`` may give what the function reads another form.
+    """
+    return _frozen(function, convert, {})
+
+
+def _frozen(
+    function: types.FunctionType, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]
+) -> types.FunctionType:
     if id(function) in done:
         return done[id(function)]
     scope: dict[str, Any] = {"__builtins__": builtins, "__name__": function.__module__ or "__main__"}
@@ -37,20 +47,20 @@ def _frozen(function: types.FunctionType, done: dict[int, types.FunctionType]) -
     made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
     done[id(function)] = made  # before what it reads: a function may read itself
     for name in names_read(function.__code__) & set(function.__globals__):
-        scope.setdefault(name, _still(function.__globals__[name], done))
+        scope.setdefault(name, _still(function.__globals__[name], convert, done))
     for cell, outer in zip(cells, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
-            cell.cell_contents = _still(outer.cell_contents, done)
+            cell.cell_contents = _still(outer.cell_contents, convert, done)
     return made
 
 
-def _still(value: Any, done: dict[int, types.FunctionType]) -> Any:
+def _still(value: Any, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]) -> Any:
     if isinstance(value, np.ndarray):
         value = value.copy(order="K")
         value.flags.writeable = False
     elif isinstance(value, types.FunctionType) and _is_users(value):
-        value = _frozen(value, done)
-    return value
+        value = _frozen(value, convert, done)
+    return convert(value)
 
 
 def _is_users(function: types.FunctionType) -> bool:

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fedmpi.language.calls import pack_args
+from fedmpi.language.computation import Computation
 from fedmpi.language.scopes import entered
 from fedmpi.language.to_type import infer_type
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody
 from fedmpi.local.columns import PackedSequence, pack
-from fedmpi.local.compile_errors import ReturnedNoneError, probe_refusal, untyped_refusal
+from fedmpi.local.compile_errors import ReturnedNoneError, not_compiled, probe_refusal, untyped_refusal
+from fedmpi.local.freezing import frozen
 from fedmpi.local.probe import probe
 from fedmpi.local.records import element_names
+from fedmpi.local.values import as_record, cast_result
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,17 @@ def infer_result(body: NumbaBody) -> Type:
     Raises `TypeError` for a function that cannot be run on the probes, or returns what has no type.
     """
     failure: Exception | None = None
+    function = frozen(body.function, _called)
     for integer in (0, 1):
         try:
-            found = [_run(body, Fill(size, integer=integer)) for size in (2, 3)]
+            found = [_run(function, body, Fill(size, integer=integer)) for size in (2, 3)]
         except Exception as error:
             failure = failure or error
             continue
         try:
-            type_ = _merge(*(_type_of(value, body) for value in found))
+            type_ = _merge(*(_type_of(value) for value in found))
             if _may_depend_on_values(type_, body.type.parameter):
-                type_ = _opened(type_, _type_of(found[0], body), body)
+                type_ = _opened(type_, _type_of(found[0]), function, body)
         except (TypeError, NotImplementedError) as error:
             raise TypeError(untyped_refusal(body.name, body.where, error)) from error
         return type_
@@ -81,12 +86,31 @@ def infer_result(body: NumbaBody) -> Type:
     raise TypeError(probe_refusal(body.name, body.where, failure)) from failure
 
 
-def _run(body: NumbaBody, fill: Fill) -> Any:
+def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> Any:
     parameter = body.type.parameter
     argument = None if parameter is None else probe_value(parameter, fill)
     with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return body.run(argument)
+        return function(*body.given, *body.python_arguments(argument), **body.keywords)
+
+
+def _called(value: Any) -> Any:
+    """Return what stands for a value of the program while the function runs as Python.
+
+    A computation takes and gives what it does in compiled code: a dtype of the same kind is cast, structs are records.
+    """
+    if not isinstance(value, Computation):
+        return value
+
+    def run(*args: Any, **keywords: Any) -> Any:
+        body = getattr(value.expression, "impl", None)
+        if not isinstance(body, NumbaBody):
+            raise AttributeError(not_compiled(value))
+        argument = pack_args(body.type.parameter, args, keywords)
+        packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter)
+        return as_record(body(packed), body.type.result)
+
+    return run
 
 
 def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:
@@ -106,42 +130,28 @@ def _dimensions(type_: Type | None) -> Iterator[int | None]:
             yield from _dimensions(element)
 
 
-def _opened(type_: Type, small: Type, body: NumbaBody) -> Type:
+def _opened(type_: Type, small: Type, function: Callable[..., Any], body: NumbaBody) -> Type:
     """Return the type with every dimension open that other values of the argument change."""
     for fill in _OTHER_VALUES:
         with contextlib.suppress(Exception):  # such as an index outside of an array: the first probes were good
-            type_ = _merge(type_, _merge(small, _type_of(_run(body, fill), body)))
+            type_ = _merge(type_, _merge(small, _type_of(_run(function, body, fill))))
     return type_
 
 
-def _type_of(value: Any, body: NumbaBody) -> Type:
-    names = element_names(value) if isinstance(value, tuple) else None
-    if hasattr(value, "element_names"):  # a record: the struct that an argument is, or another of its kind
-        declared = next((s for s in _structs(body.type.parameter) if tuple(s.fields() or ()) == names), None)
-        parts = [_type_of(v, body) for v in value]
-        items = list(zip(names or (), parts, strict=True))
-        container = declared.python_container if declared is not None else None
-        return StructType(items) if container is None else StructWithPythonType(items, container)
+def _type_of(value: Any) -> Type:
     if isinstance(value, Mapping):
-        return StructWithPythonType([(k, _type_of(v, body)) for k, v in value.items()], type(value))
-    if names is not None:
-        return StructWithPythonType([(n, _type_of(v, body)) for n, v in zip(names, value, strict=True)], type(value))
+        return StructWithPythonType([(k, _type_of(v)) for k, v in value.items()], type(value))
     if isinstance(value, list | tuple):
-        return StructWithPythonType([_type_of(v, body) for v in value], type(value))
+        parts = [_type_of(v) for v in value]
+        names = element_names(value)
+        items: list[Any] = parts if names is None else list(zip(names, parts, strict=True))
+        # A record is an argument's struct, or that of a computation that was called.
+        container = value.container if hasattr(value, "element_names") else type(value)  # type: ignore[union-attr]
+        return StructType(items) if container is None else StructWithPythonType(items, container)
     inferred = infer_type(value)
     if inferred is None:
         raise ReturnedNoneError("the function returns None, write return …")
     return inferred
-
-
-def _structs(type_: Type | None) -> Iterator[StructType]:
-    match type_:
-        case StructType():
-            yield type_
-            for part in type_:
-                yield from _structs(part)
-        case SequenceType(element):
-            yield from _structs(element)
 
 
 def _merge(small: Type, large: Type) -> Type:

@@ -54,6 +54,13 @@ def record_of(struct: StructType) -> type[tuple[Any, ...]]:
     return record_class(names_of(struct))
 
 
+@functools.cache
+def python_record_class(names: tuple[str | None, ...], container: type | None) -> type[tuple[Any, ...]]:
+    """Return the record class that Python code meets: it knows the struct's Python container."""
+    base = record_class(names)
+    return type(base.__name__, (base,), {"__module__": __name__, "__slots__": (), "container": container})
+
+
 def element_names(value: Any) -> tuple[str | None, ...] | None:
     """Return the names of a record's or named tuple's elements; None for a plain tuple."""
     names = getattr(value, "element_names", None)

@@ -16,7 +16,7 @@ import numpy as np
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import Column, PackedSequence, is_text, pack
-from fedmpi.local.records import element_names, record_of
+from fedmpi.local.records import element_names, names_of, python_record_class
 
 
 class ArgumentError(TypeError):
@@ -269,7 +269,8 @@ def as_record(value: Any, type_: Type) -> Any:
     """Return a normalised value as a Python body sees it: structs as records, sequences as lists."""
     match type_:
         case StructType():
-            return record_of(type_)(*(as_record(v, t) for v, t in zip(value, type_, strict=True)))
+            record = python_record_class(names_of(type_), type_.python_container)
+            return record(*(as_record(v, t) for v, t in zip(value, type_, strict=True)))
         case SequenceType(element):
             return [as_record(v, element) for v in value]
     return value

@@ -65,5 +65,6 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def _function(node: Node) -> str:
     function = node.inputs[0]
-    name = function.name if isinstance(function, LocalBody) else (function.function.parameter or "").partition("_arg")[0]
+    parameter = "" if isinstance(function, LocalBody) else str(function.function.parameter)
+    name = parameter.partition("_arg")[0] or function.name
     return f"{node.op} of {name} at {node.where}"

@@ -1,17 +1,22 @@
 """The commands as real jobs of 1 and 3 ranks."""
 
+import contextlib
 import os
+import pty
 import re
 import shutil
 import struct
+import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedmpi.data import mnist
-from tests.mpijob import mpiexec, run_command, run_job
+from tests.mpijob import ROOT, mpiexec, run_command, run_job
 
 FEDMPI = (sys.executable, "-m", "fedmpi.cli")
 SCRIPT = Path(__file__).with_name("launched_job.py")
@@ -45,6 +50,30 @@ def test_the_tutorial_agrees_with_the_published_numbers(ranks):
     assert re.search(r"training: [0-9.]+ ms for the first round, then [0-9.]+ ms a round", result.stdout), result
     assert "\r" not in result.stdout  # no live line where there is no terminal
     assert "Traceback" not in result.stderr
+
+
+def test_on_a_terminal_there_is_a_live_line():
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 200))
+    chunks = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the other side is closed
+            while chunk := os.read(ours, 4096):
+                chunks.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    words = [*FEDMPI, "tutorial", "--rounds", "1"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, cwd=ROOT) as process:
+        os.close(theirs)
+        assert process.wait(MINUTES) == 0
+    reader.join(10)
+    os.close(ours)
+    lines = b"".join(chunks).decode().replace("\r\n", "\n").split("\n")
+    row = next(line for line in lines if "round 0, loss" in line)
+    assert re.fullmatch(r"\r\x1b\[K\[#+\.+\] 11/14  [0-9.]+ s\r\x1b\[K  round 0, loss .*", row), row
+    assert "13 of 13 numbers agree" in lines[-3], lines[-5:]  # no remains of the live line at the end
 
 
 def png_size(path):
