@@ -25,7 +25,7 @@ from types import TracebackType
 
 from fedmpi.cli.errors import UsageError
 from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import exits, launch
+from fedmpi.runtime import exits, launch, stderr
 
 SUMMARY = "run a script on all ranks, with the output of rank 0 only"
 # What stands between this file and the script's own code in a traceback.
@@ -55,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
     _set_path("" if options.module else str(Path(target).resolve().parent))
     if options.module and not _exists(target):
         raise UsageError(f"fedmpi run: no module named {target}")
-    exits.watch()
     if rank != 0 and not options.all_output:
         _silence()
     threading.excepthook = _on_thread_exception
@@ -95,7 +94,7 @@ def _silence() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    mpi.keep_stderr(kept)
+    stderr.keep_stderr(kept)
     faulthandler.enable(kept)  # else a crash of this rank would leave no trace
 
 
@@ -114,8 +113,8 @@ def _leave(leave: SystemExit, rank: int) -> None:
     ]
     where = "".join(traceback.format_list(frames)).rstrip("\n")
     exits.note_exit(leave, f"SystemExit({leave.code!r}) was raised at\n{where}")
-    if mpi.is_silenced() and leave.code is not None and not isinstance(leave.code, int):
-        mpi.say(rank, str(leave.code))
+    if stderr.is_silenced() and leave.code is not None and not isinstance(leave.code, int):
+        stderr.say(rank, str(leave.code))
 
 
 def _report(error: BaseException) -> int:
@@ -139,7 +138,7 @@ def _on_thread_exception(args: threading.ExceptHookArgs, /) -> None:
     text = "".join(traceback.format_exception(args.exc_type, error, args.exc_traceback))
     opened, started = mpi.opened(), launch.detect()
     rank = opened[0].rank if opened else started.rank if started is not None else 0
-    mpi.say(rank, f"Exception in thread {name}; this ends the job\n{text}")
+    stderr.say(rank, f"Exception in thread {name}; this ends the job\n{text}")
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     if mpi.is_active():

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedmpi.language.errors import TypingError
 from fedmpi.language.placements import PlacementLiteral
-from fedmpi.language.types import StructType
+from fedmpi.language.types import FunctionType, StructType, Type
 
 
 def unpack(obj: Any) -> list[tuple[str | None, Any]] | None:
@@ -34,6 +34,16 @@ def unpack(obj: Any) -> list[tuple[str | None, Any]] | None:
     return None
 
 
+def check_presentable(type_: Type) -> None:
+    """Raise the `ValueError` of `rebuild` for a result's type that holds a struct like no Python container."""
+    if isinstance(type_, FunctionType):
+        return  # what it returns is for its own call to check
+    if isinstance(type_, StructType) and type_.python_container is None and 0 < len(type_.fields()) < len(type_):
+        raise ValueError(f"{type_} has elements with and without names: no Python container is like it")
+    for child in type_.children():
+        check_presentable(child)
+
+
 def rebuild(type_: StructType, parts: Sequence[Any]) -> Any:
     """Return a value of the struct type: ``parts`` in the container that the type records.
 
@@ -44,8 +54,7 @@ def rebuild(type_: StructType, parts: Sequence[Any]) -> Any:
     if container is None:
         if not type_.fields():
             return tuple(parts)
-        if None in names:
-            raise ValueError(f"{type_} has elements with and without names: no Python container is like it")
+        check_presentable(type_)
         container = OrderedDict
     if issubclass(container, Mapping):
         return container(zip(names, parts, strict=True))  # type: ignore[call-arg]

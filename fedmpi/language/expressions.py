@@ -210,6 +210,14 @@ def free(expr: Expr, bound: frozenset[str] = frozenset()) -> Iterator[Ref | Sele
                 yield from free(argument, bound)
 
 
+def root_of(use: Expr) -> Ref:
+    """Return the name that a free use (see `free`) begins with."""
+    while isinstance(use, Select):
+        use = use.source
+    assert isinstance(use, Ref)
+    return use
+
+
 def walk(expr: Expr) -> Iterator[Expr]:
     """Yield an expression and all its parts."""
     yield expr

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedmpi.language.computation import Computation
-from fedmpi.language.errors import ComputationReturnedNoneError, reporting
-from fedmpi.language.expressions import Block, Lambda, Ref
+from fedmpi.language.errors import CaptureError, ComputationReturnedNoneError, reporting
+from fedmpi.language.expressions import Block, Expr, Lambda, Ref, Struct, free, root_of
 from fedmpi.language.parameters import Bound, bind_parameter, decorator
 from fedmpi.language.scopes import Scope, current_scope, entered
 from fedmpi.language.source import definition_location, function_name
-from fedmpi.language.types import FunctionType, Type
+from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.language.values import Value, embed
 
 
@@ -45,8 +45,36 @@ def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda
             raise ComputationReturnedNoneError(f"{name} ({where}) returned None: a computation must return a value")
         with reporting(name):
             result = embed(returned, None, "result").comp
-    body = Block(tuple(scope.locals), result, result.type) if scope.locals else result
+            if outer is None:
+                _check_functions(result, scope)
+    locals_ = _needed(scope.locals, result)
+    body = Block(locals_, result, result.type) if locals_ else result
     return Lambda(None if parameter is None else parameter.name, body, FunctionType(bound.type, result.type))
+
+
+def _needed(locals_: Sequence[tuple[str, Expr]], result: Expr) -> tuple[tuple[str, Expr], ...]:
+    """Return the locals that the result is made of: what a body computes and does not return is no part of it."""
+    names = {root_of(use).name for use in free(result)}
+    needed = []
+    for name, local in reversed(locals_):
+        if name in names:
+            needed.append((name, local))
+            names.update(root_of(use).name for use in free(local))
+    return tuple(reversed(needed))
+
+
+def _check_functions(result: Expr, scope: Scope) -> None:
+    """Refuse a returned function that uses a placed value: it would outlive the call in which that value is."""
+    if isinstance(result, Struct):
+        for element in result.elements:
+            _check_functions(element, scope)
+    for used in free(result) if isinstance(result, Lambda) else ():
+        if is_federated(used.type) and not isinstance(used.type, FunctionType):
+            found = f"{scope.describe(used)} of type {used.type}"
+            raise CaptureError(
+                f"a function that is returned must use no placed value, found {found}",
+                "make it a parameter of that function",
+            )
 
 
 def _arguments(parameter: Ref | None, bound: Bound, scope: Scope) -> list[Value]:

@@ -143,6 +143,26 @@ class Value:
         return binary("divide", other, self)
 
 
+def _refusing(name: str) -> Any:
+    def method(self: Value, *_: Any) -> Value:
+        with reporting(name):
+            raise TypingError(
+                f"there is no such operation on values, found one of type {self.type_signature}",
+                "+ - * / and comparisons work on tensors; put anything else into a numba_computation",
+            )
+
+    method.__name__ = f"__{name}__"
+    return method
+
+
+_OTHER_OPERATIONS = """
+    floordiv rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul and rand or ror xor rxor lshift rlshift rshift
+    rrshift neg pos abs invert round int float complex index
+"""
+for _name in _OTHER_OPERATIONS.split():
+    setattr(Value, f"__{_name}__", _refusing(_name))
+
+
 class FunctionSource(ABC):
     """A Python object that stands for a function of the language, such as a `Computation`."""
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.computation import Computation
-from fedmpi.local.freezing import names_read
+from fedmpi.local.freezing import codes, globals_read
 from fedmpi.version import __version__
 
 try:
@@ -171,8 +171,8 @@ def _feed_function(digest: Any, function: types.FunctionType, seen: set[int]) ->
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
             _feed(digest, cell.cell_contents, seen)
-    names = names_read(function.__code__)
-    for name in sorted(names & set(function.__globals__)):
+    names = {name for code in codes(function.__code__) for name in code.co_names}
+    for name in sorted(globals_read(function.__code__) & set(function.__globals__)):
         digest.update(name.encode())
         _feed_global(digest, function.__globals__[name], names, seen)
 

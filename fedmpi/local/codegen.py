@@ -180,9 +180,7 @@ class Generator:
         return Parts(tuple(parts), expr.type)
 
     def select(self, expr: Select, source: Any) -> Any:
-        if isinstance(source, Parts):
-            return source.parts[expr.index]
-        return Var(f"{self.text(source)}[{expr.index}]", expr.type)
+        return _part(self, source, expr.index, expr.type)
 
     def kernel(self, expr: Kernel) -> LocalBody:
         kernel: LocalBody = expr.impl
@@ -217,11 +215,24 @@ class Generator:
                 zero = self.bind(f"{self._local('zeros')}({self.token(expr.type)})", expr.type)
                 return self.reduce(args[0], zero, self._plus(expr.type), expr.type)
             case op if op in _BINARY:
-                left, right = map(self.text, args)
-                if op == "add" and not isinstance(expr.type, TensorType):
-                    return self.bind(f"{self._local('add')}({left}, {right}, {self.token(expr.type)})", expr.type)
-                return self.owned(Var(f"({left} {_BINARY[op]} {right})", expr.type), expr.type)
+                return self.elementwise(op, args[0], args[1], expr.type)
         raise NotCompilable(f"{expr.op} inside a local function")
+
+    def elementwise(self, op: str, left: Any, right: Any, type_: Type) -> Any:
+        """Write arithmetic or a comparison of two tensors, or the sum of two structs."""
+        if isinstance(type_, StructType):
+            parts = enumerate(type_)
+            return Parts(
+                tuple(self.elementwise(op, _part(self, left, i, t), _part(self, right, i, t), t) for i, t in parts),
+                type_,
+            )
+        assert isinstance(type_, TensorType)
+        if op in ("multiply", "divide") and type_.dtype.kind == "c":
+            raise NotCompilable("NumPy and Numba round products and quotients of complex numbers differently")
+        texts = self.text(left), self.text(right)
+        if type_.shape != ():
+            self.line(f"{self._local('expect_one_shape')}({', '.join(texts)}, {op!r})")
+        return self.owned(Var(f"({texts[0]} {_BINARY[op]} {texts[1]})", type_), type_)
 
     def invoke(self, function: Any, argument: Any, type_: Type) -> Any:
         """Apply a function value of any kind."""
@@ -257,6 +268,10 @@ class Generator:
             element = self.invoke(mapped.function, element, mapped.type.element)
         yield element
         self.indent -= 1
+
+
+def _part(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
+    return struct.parts[index] if isinstance(struct, Parts) else Var(f"{generator.text(struct)}[{index}]", type_)
 
 
 def check_compilable(type_: Type) -> None:

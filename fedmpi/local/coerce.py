@@ -23,7 +23,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.compile_errors import not_compiled
 from fedmpi.local.numba_types import SequenceValue
 from fedmpi.local.records import element_names, record_of
-from fedmpi.local.values import ShapeError
+from fedmpi.local.values import ShapeError, UnequalShapesError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
 
@@ -98,9 +98,14 @@ def add(left: Any, right: Any, token: TypeToken) -> Any:
     return _interpreted(left, right, token)
 
 
+def expect_one_shape(left: Any, right: Any, op: str) -> None:
+    """Raise `UnequalShapesError` unless two arrays have one shape; a scalar goes with every shape."""
+    _interpreted(left, right, op)
+
+
 def _function(name: str, parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., Any]:
     scope["__name__"] = __name__  # Numba's cache asks for the module of every function
-    exec(f"def {name}({parameters}):\n{body}", scope)
+    exec(compile(f"def {name}({parameters}):\n{body}", "<fedmpi>", "exec"), scope)
     made: Callable[..., Any] = scope[name]
     return made
 
@@ -205,6 +210,13 @@ def _accept(value: Any, token: Any) -> Any:
 @overload(coerce, strict=False)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
     return _edge(value, token.type, token.label, own=True)
+
+
+@overload(expect_one_shape, strict=False)
+def _expect_one_shape(left: Any, right: Any, op: Any) -> Any:
+    arrays = isinstance(left, types.Array) and isinstance(right, types.Array) and left.ndim and right.ndim
+    body = "    if left.shape != right.shape:\n        raise Unequal(op, left.shape, right.shape)\n"
+    return _function("expect", "left, right, op", body if arrays else "    pass\n", {"Unequal": UnequalShapesError})
 
 
 @overload(zeros, strict=False)  # strict would compare annotations

@@ -20,6 +20,7 @@ array, a struct a tuple, a sequence a `PackedSequence`, a text a `str`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -133,11 +134,14 @@ def _element(type_: Type, arrays: tuple[Array, ...], at: int, i: int) -> Any:
 
 def _decode(data: Array) -> Any:
     value = json.loads(data.tobytes().decode("utf-8"))
-    return value if isinstance(value, str) else np.array(value, dtype=object)
+    if isinstance(value, str):
+        return value
+    shape, texts = value
+    return np.array(texts, dtype=object).reshape(shape)
 
 
 def _encode(value: Any) -> Array:
-    text = json.dumps(value if isinstance(value, str) else np.asarray(value).tolist())
+    text = json.dumps(value if isinstance(value, str) else [np.shape(value), np.ravel(value).tolist()])
     return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
 
 
@@ -188,6 +192,27 @@ def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
             members = [v for sequence in values for v in sequence]
             return [offsets_of([len(s) for s in values]), *_pack(element, members)]
     raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+@functools.lru_cache(maxsize=4096)
+def _laid_out_alike(one: Type, other: Type) -> bool:
+    return leaf_formats(one) == leaf_formats(other)
+
+
+def conformed(column: Column, type_: Type) -> Column:
+    """Return a column as one of ``type_``, to which its values can be assigned: a copy if that is stored otherwise."""
+    if column.type is type_:
+        return column
+    if _laid_out_alike(column.type, type_):
+        return Column(type_, column.count, column.arrays)
+    return pack(type_, list(column))
+
+
+def conformed_sequence(sequence: PackedSequence, element: Type) -> PackedSequence:
+    """Return a sequence as one of ``element``; see `conformed`."""
+    if sequence.column.type is element or _laid_out_alike(sequence.column.type, element):
+        return PackedSequence(conformed(sequence.column, element), sequence.start, sequence.stop)
+    return PackedSequence(pack(element, list(sequence)), 0, len(sequence))
 
 
 def zip_columns(type_: StructType, columns: Sequence[Column], count: int) -> Column:

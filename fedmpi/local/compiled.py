@@ -12,6 +12,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
 from fedmpi.local.codegen import Generator, generate
+from fedmpi.local.columns import conformed_sequence
 
 
 class CompiledFunction:
@@ -65,7 +66,8 @@ def flatten(value: Any, type_: Type, out: list[Any]) -> None:
         case StructType():
             for part, part_type in zip(value, type_, strict=True):
                 flatten(part, part_type, out)
-        case SequenceType():
+        case SequenceType(element):
+            value = conformed_sequence(value, element)
             out += value.column.arrays
             out += (value.start, value.stop)
 

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dis
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 
-def names_read(code: types.CodeType) -> set[str]:
-    """Return the names that a function's code, and the code inside it, reads from outside."""
-    names = set(code.co_names)
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a function's code and the code inside it."""
+    yield code
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            names |= names_read(const)
-    return names
+            yield from codes(const)
+
+
+def globals_read(code: types.CodeType) -> set[str]:
+    """Return the global names that a function's code reads."""
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    return {i.argval for part in codes(code) for i in dis.get_instructions(part) if i.opname in loads}
 
 
 def _same(value: Any) -> Any:
@@ -46,7 +52,7 @@ def _frozen(
     made = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
     made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
     done[id(function)] = made  # before what it reads: a function may read itself
-    for name in names_read(function.__code__) & set(function.__globals__):
+    for name in globals_read(function.__code__) & set(function.__globals__):
         scope.setdefault(name, _still(function.__globals__[name], convert, done))
     for cell, outer in zip(cells, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet

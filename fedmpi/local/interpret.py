@@ -6,6 +6,8 @@ called as they are (compiled ones compiled), so that interpreted and compiled ru
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,23 @@ from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, S
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody, note_batch
 from fedmpi.local.columns import PackedSequence, pack
+from fedmpi.local.values import UnequalShapesError
 
 _BINARY = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.true_divide,
     "less": np.less, "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal,
     "equal": np.equal, "not_equal": np.not_equal,
 }  # fmt: skip
+
+
+@contextmanager
+def _batch(index: int) -> Iterator[None]:
+    """Within the block an error is one of batch ``index``."""
+    try:
+        yield
+    except Exception as error:
+        note_batch(error, index)
+        raise
 
 
 class Interpreter:
@@ -47,28 +60,26 @@ class Interpreter:
             return call_closure(function, argument, self)
         return function(argument)
 
-    def _step(self, function: Any, argument: Any, index: int) -> Any:
-        try:
-            return self.invoke(function, argument)
-        except Exception as error:
-            note_batch(error, index)
-            raise
-
     def apply(self, expr: Apply, args: list[Any]) -> Any:
         match expr.op:
             case "sequence_map":
                 assert isinstance(expr.type, SequenceType)
-                mapped = [self._step(args[0], element, i) for i, element in enumerate(args[1])]
+                mapped = []
+                for i, element in enumerate(args[1]):
+                    with _batch(i):
+                        mapped.append(self.invoke(args[0], element))
                 return PackedSequence(pack(expr.type.element, mapped), 0, len(mapped))
             case "sequence_reduce":
                 state = args[1]
                 for i, element in enumerate(args[0]):
-                    state = self._step(args[2], (state, element), i)
+                    with _batch(i):
+                        state = self.invoke(args[2], (state, element))
                 return state
             case "sequence_sum":
                 total = zeros(expr.type)
-                for element in args[0]:
-                    total = add(total, element, expr.type)
+                for i, element in enumerate(args[0]):
+                    with _batch(i):
+                        total = add(total, element, expr.type)
                 return total
         with np.errstate(all="ignore"):
             return _elementwise(expr.op, args, expr.type)
@@ -110,4 +121,7 @@ def _elementwise(op: str, args: list[Any], type_: Type) -> Any:
     if op == "add" and isinstance(type_, StructType):
         parts = zip(*args, type_, strict=True)
         return tuple(_elementwise(op, [a, b], t) for a, b, t in parts)
+    left, right = map(np.shape, args)
+    if left != right and left and right:  # NumPy would stretch a dimension of size 1
+        raise UnequalShapesError(op, left, right)
     return _BINARY[op](*args)

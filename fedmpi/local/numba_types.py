@@ -1,4 +1,4 @@
-"""What Numba has to learn: records with names in brackets, sequences that can be iterated.
+"""What Numba has to learn: records with names in brackets, and sequences that can be iterated.
 
 Importing this module registers the extensions; it is imported before anything is compiled and not earlier (Numba takes
 0.6 s). Nothing is hashed at run time: a name in brackets is a constant and resolves to a position while compiling.
@@ -17,6 +17,7 @@ from numba.core.imputils import (
     impl_ret_new_ref,
     iternext_impl,
     lower_builtin,
+    lower_cast,
 )
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, signature
@@ -24,7 +25,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import StructType, TensorType, Type
 from fedmpi.local.columns import arity, layout
-from fedmpi.local.records import element_names, record_of
+from fedmpi.local.records import element_names, record_class, record_of
 
 # --- record["name"] --------------------------------------------------------------------------------------------------
 
@@ -56,6 +57,33 @@ def _lower_record_item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     position = _position(record, name if isinstance(name, str) else name.literal_value)
     item = builder.extract_value(args[0], position)
     return impl_ret_borrowed(context, builder, sig.return_type, item)
+
+
+# --- one variable, two records: a read-only argument before a loop, what the loop made after it ----------------------
+
+
+def _unify(self: Any, typing: Any, other: Any) -> Any:
+    if not isinstance(other, types.BaseNamedTuple) or len(self) != len(other):
+        return None
+    names = element_names(self.instance_class)
+    if names is None or names != element_names(other.instance_class):
+        return None
+    parts = [typing.unify_pairs(a, b) for a, b in zip(self, other, strict=True)]
+    if None in parts:
+        return None
+    own = self.instance_class if self.instance_class is other.instance_class else record_class(names)
+    return types.BaseTuple.from_types(parts, pyclass=own)
+
+
+# Numba has this for plain tuples only.
+types.BaseNamedTuple.unify = _unify
+
+
+@lower_cast(types.BaseNamedTuple, types.BaseNamedTuple)
+def _cast_record(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+    parts = cgutils.unpack_tuple(builder, value, len(source))
+    cast = [context.cast(builder, *each) for each in zip(parts, source, target, strict=True)]
+    return context.make_tuple(builder, target, cast)
 
 
 # --- for batch in batches --------------------------------------------------------------------------------------------
@@ -157,7 +185,8 @@ def _element_at(sequence: Any, index: int) -> Any:
         return None
     scope: dict[str, Any] = {"arrays_of": _arrays_of, "__name__": __name__}
     text = _element_text(sequence.element, 0, scope)
-    exec(f"def implementation(sequence, index):\n    arrays = arrays_of(sequence)\n    return {text}\n", scope)
+    source = f"def implementation(sequence, index):\n    arrays = arrays_of(sequence)\n    return {text}\n"
+    exec(compile(source, "<fedmpi>", "exec"), scope)
     return scope["implementation"]
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
-from fedmpi.local.columns import Column, PackedSequence, is_text, pack
+from fedmpi.local.columns import PackedSequence, conformed_sequence, is_text, pack
 from fedmpi.local.records import element_names, names_of, python_record_class
 
 
@@ -45,6 +46,17 @@ class ShapeError(TypeError):
         super().__init__(label, expected, dtype, shape)
         self._text = f"{label}: " if label else ""
         self._text += f"expected {expected}, found {dtype}[{','.join(map(str, shape))}]"
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class UnequalShapesError(ValueError):
+    """Raised for arithmetic on arrays of open dimensions that differ: NumPy would stretch those of size 1."""
+
+    def __init__(self, op: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+        super().__init__(op, left, right)
+        self._text = f"{op}: both sides must have one shape, found {list(left)} and {list(right)}"
 
     def __str__(self) -> str:
         return self._text
@@ -100,7 +112,7 @@ def _tensor(value: Any, type_: TensorType) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         fits = _kind(array.dtype) == _kind(dtype) and np.can_cast(array.dtype, dtype, "safe")
-    elif isinstance(value, bool | int | float | complex | list | tuple) or hasattr(value, "__array__"):
+    elif isinstance(value, bool | int | float | complex | list | tuple) or _is_array_like(value):
         array = _as_array(value, type_)
         literal = isinstance(value, bool | int | float | complex | list | tuple)
         fits = _kind(array.dtype) == _kind(dtype) and (literal or np.can_cast(array.dtype, dtype, "safe"))
@@ -118,7 +130,17 @@ def _tensor(value: Any, type_: TensorType) -> Any:
             _cast_hint(array, dtype),
         )
     check_shape(array.shape, type_, array)
-    return _readonly(array.astype(dtype, copy=False))
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if dtype.kind in "fc" and cast is not array and np.any(np.isinf(cast) & ~np.isinf(array)):
+        raise ArgumentError(str(type_), f"{describe(value)}, which is too large")
+    array = cast
+    # NumPy has two dtypes of the same size for some integers, equal but of different classes: np.ulonglong, np.uint64.
+    return _readonly(array if array.dtype.num == dtype.num else array.view(dtype))
+
+
+def _is_array_like(value: Any) -> bool:
+    return hasattr(value, "__array__") and not hasattr(value, "fedmpi_description")  # as a placeholder has
 
 
 def _as_array(value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
@@ -212,7 +234,7 @@ def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:
     if isinstance(value, PackedSequence):
         if not element.is_assignable_from(value.column.type):
             raise ArgumentError(str(type_), f"{value.column.type}*")
-        return PackedSequence(Column(element, value.column.count, value.column.arrays), value.start, value.stop)
+        return conformed_sequence(value, element)
     if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
     members = []
@@ -226,6 +248,8 @@ def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:
 
 
 def _function(value: Any, type_: FunctionType) -> Any:
+    if isinstance(value, PolymorphicComputation) and type_.parameter is not None:
+        value = value.fn_for_argument_type(type_.parameter)
     signature = getattr(value, "type_signature", None)
     if signature is None or not hasattr(value, "expression"):
         raise ArgumentError(str(type_), describe(value), "a function argument is a computation")
@@ -260,8 +284,15 @@ def cast_result(value: Any, type_: Type) -> Any:
                     raise error.inside(name if name is not None else f"element {i}") from None
             return tuple(out)
         case SequenceType(element):
-            members = value if isinstance(value, PackedSequence) else list(value)
-            return PackedSequence(pack(element, [cast_result(m, element) for m in members]), 0, len(members))
+            if not isinstance(value, PackedSequence | list | tuple):
+                raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
+            members = []
+            for i, member in enumerate(value):
+                try:
+                    members.append(cast_result(member, element))
+                except ArgumentError as error:
+                    raise error.inside(f"element {i}") from None
+            return PackedSequence(pack(element, members), 0, len(members))
     return normalise(value, type_)
 
 

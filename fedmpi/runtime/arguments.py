@@ -17,7 +17,8 @@ from fedmpi.runtime.plan import contains
 
 def refuse(name: str, error: ArgumentError) -> TypeError:
     """Return the error of a call: computation, parameter, expected, found, and the user's line."""
-    return TypeError(f"{name}: parameter {error}\n  at {user_location()}")
+    what = "parameter" if error.path else "the argument:"
+    return TypeError(f"{name}: {what} {error}\n  at {user_location()}")
 
 
 Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value

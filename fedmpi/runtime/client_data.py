@@ -14,7 +14,7 @@ from fedmpi.local.columns import from_bytes, pack, take, to_bytes
 from fedmpi.local.values import ArgumentError, describe
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.ownership import Ranks, assign
+from fedmpi.runtime.ownership import Ranks, assign, homes
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
 
@@ -54,7 +54,7 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int]) 
     mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
-        step.check_in(str(member), len(values))
+        step.check_in(f"client_data of {member}", len(values), homes(owner))
         step.agree()
     return ClientData(member, owner, comm.rank, column)
 

@@ -11,19 +11,19 @@ short sleeps, and looks for goodbyes in between (exits.py has the other side).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.runtime import launch
+from fedmpi.runtime.stderr import say
 
 __all__ = ["Communicator", "Departure", "is_active", "opened", "watch_openings"]
 
@@ -92,7 +92,10 @@ class Communicator:
     def __init__(self, mpi: Any, given: Any) -> None:
         """Duplicate `given`; use `open`."""
         self._mpi = mpi
+        _meet(given)
         self._comm = given.Dup()
+        # What a rank is called in the text of errors, whatever it is in this communicator.
+        self.in_world: list[int] = given.Get_group().Translate_ranks(None, mpi.COMM_WORLD.Get_group())
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self.host = socket.gethostname()
@@ -129,11 +132,11 @@ class Communicator:
 
     # Collectives of a round.
 
-    def bcast(self, buffer: NDArray[Any], root: int = 0, *, wait: bool = True) -> None:
+    def bcast(self, buffer: NDArray[Any], root: int = 0) -> None:
         """Send `buffer` of rank `root` to all, in place.
 
-        `buffer` is C-contiguous, of one size and type on all ranks, of any numeric dtype and size.  `wait=False` is the
-        plain blocking MPI_Bcast, for when `root` is known to be sending already (right after a header).
+        `buffer` is C-contiguous, of one size and type on all ranks, of any numeric dtype and size.  Always waited for
+        with an eye on goodbyes: a rank that relays what `root` sends may have left, though `root` is here.
         """
         if self.size == 1 or buffer.nbytes == 0:
             return
@@ -141,10 +144,7 @@ class Communicator:
             raise ValueError("a buffer for MPI must be C-contiguous")
         short = [(root, [buffer, buffer.nbytes, self._mpi.BYTE])]
         for _, piece in short if buffer.nbytes <= PIECE else self._pieces({root: buffer}):
-            if wait:
-                self._wait(self._comm.Ibcast(piece, root))
-            else:
-                self._comm.Bcast(piece, root)
+            self._wait(self._comm.Ibcast(piece, root))
 
     def arrive(self, flag: int) -> int:
         """Return the smallest `flag` of all ranks, once every rank has called this.
@@ -185,7 +185,7 @@ class Communicator:
             received = np.ascontiguousarray(data, np.uint8)
         else:
             received = np.empty(int(size[0]), np.uint8)
-        self.bcast(received, root, wait=False)
+        self.bcast(received, root)
         return received
 
     def gather_bytes(self, data: Bytes) -> list[Bytes] | None:
@@ -269,12 +269,10 @@ class Communicator:
         for rank in early:
             if rank not in self._told:
                 self._told.add(rank)
-                self.post(rank, WAITING, np.frombuffer(self.whereabouts().encode(), np.uint8))
+                self.post(rank, WAITING, np.frombuffer(self.whereabouts().encode(errors="backslashreplace"), np.uint8))
         if early and waited > IN_VAIN:
-            gone = self.departed[early[0]]
-            self.abort(
-                1, f"waits in {self.whereabouts()}, but rank {early[0]} ended its script after {gone.calls} calls"
-            )
+            gone, rank = self.departed[early[0]], self.in_world[early[0]]
+            self.abort(1, f"waits in {self.whereabouts()}, but rank {rank} ended its script after {gone.calls} calls")
 
     def whereabouts(self) -> str:
         """Return the current call as text: its number and what it does."""
@@ -315,30 +313,8 @@ class Communicator:
 
     def abort(self, code: int, text: str) -> None:
         """End the whole job with exit code `code` and print `text` after "[rank r]" first.  Does not return."""
-        say(self.rank, text)
+        say(self.in_world[self.rank], text)
         abort_world(code)
-
-
-_kept_stderr: TextIO | None = None
-
-
-def keep_stderr(stream: TextIO) -> None:
-    """Let `say` write to `stream` from now on: the launcher `fedmpi run` silences the stderr of ranks other than 0."""
-    global _kept_stderr
-    _kept_stderr = stream
-
-
-def is_silenced() -> bool:
-    """Tell whether this rank's stderr has been silenced, so that only `say` is heard."""
-    return _kept_stderr is not None
-
-
-def say(rank: int, text: str) -> None:
-    """Write `text` to stderr in one piece, each line after "[rank r]"."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
-        stream = _kept_stderr or sys.stderr
-        stream.write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
-        stream.flush()
 
 
 _opened: list[Communicator] = []
@@ -349,6 +325,16 @@ _key: int | None = None  # the attribute under which a communicator of the user'
 def opened() -> list[Communicator]:
     """Return the communicators that have been opened, none of them once MPI is finalised."""
     return list(_opened) if is_active() else []
+
+
+def _meet(given: Any) -> None:
+    """Wait until all ranks of `given` are here to open it; look meanwhile for ranks that have left others."""
+    request = given.Ibarrier()
+    start = time.perf_counter()
+    while not request.Test():
+        time.sleep(NAP_LONGEST)
+        for comm in _opened:
+            comm._look(time.perf_counter() - start)
 
 
 def watch_openings(action: Callable[[Communicator], None]) -> None:

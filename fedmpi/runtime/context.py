@@ -11,15 +11,16 @@ from fedmpi.language.context import get_default_context
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.columns import conformed
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, normalise, present
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import parts_of, refuse, split
+from fedmpi.runtime.arguments import check, parts_of, refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
-from fedmpi.runtime.functions import as_computation, function_value
+from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
 from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
@@ -65,7 +66,8 @@ class MpiContext:
             execution.run(argument)
             if not resident:
                 execution.gather()
-            return _result(execution, program.plan.result, computation.type_signature.result)
+        # Outside of the call: what a container of the user's makes of the values concerns no other rank.
+        return _result(execution, program.plan.result, computation.type_signature.result)
 
     def _is_placed(self, computation: Computation) -> bool:
         if computation not in self._placed:
@@ -74,16 +76,17 @@ class MpiContext:
 
     def program(self, computation: Computation, argument: Any = None) -> Program:
         """Return the program of a computation, built at its first call."""
-        functions: dict[str, Any] = {}
+        functions: list[Computation] = []
         parameter = computation.type_signature.parameter
         if contains(parameter, FunctionType) and parameter is not None:
             try:
-                for path, type_, value in parts_of(computation, argument, server=self.comm.rank == 0):
+                # Without what is at the server, which rank 0 alone could refuse: the others would wait for it.
+                for path, type_, value in parts_of(computation, argument, server=False):
                     if isinstance(type_, FunctionType):
-                        functions[".".join(path)] = normalise(value, type_)
+                        functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(sorted(functions.items(), key=lambda item: item[0])))
+        key = (computation, tuple(functions))
         if key not in self._programs:
             self._programs[key] = Program(build(computation, functions))
         return self._programs[key]
@@ -98,7 +101,7 @@ class MpiContext:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
         returned = self._local[computation](value)
-        return as_computation(returned, result) if isinstance(result, FunctionType) else present(returned, result)
+        return present_with_functions(returned, result)
 
     def client_data(self, values: Any, type_: Any) -> ClientData:
         """Pack the members that this rank owns (collective); see `fm.client_data`."""
@@ -137,7 +140,8 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
         return present(execution.values[value], type_)
     if value.per_client:
         if execution.gathered is None:
-            return ClientData(type_.member, execution.owner, execution.comm.rank, execution.values[value])
+            column = conformed(execution.values[value], type_.member)
+            return ClientData(type_.member, execution.owner, execution.comm.rank, column)
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
@@ -168,7 +172,7 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    return build(computation, {})
+    return build(computation)
 
 
 __all__ = ["Interpreter", "MpiContext", "client_data", "is_server", "plan", "replicate"]

@@ -17,7 +17,7 @@ from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
-from fedmpi.local.columns import Column, from_bytes, pack, to_bytes
+from fedmpi.local.columns import Column, conformed, from_bytes, pack, to_bytes
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError
@@ -26,7 +26,7 @@ from fedmpi.runtime.arguments import ClientError, check, client_count, common_co
 from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
-from fedmpi.runtime.ownership import Ranks, assign
+from fedmpi.runtime.ownership import Ranks, assign, homes
 from fedmpi.runtime.plan import Node, Stage
 from fedmpi.runtime.program import Program, closed, has_open_dimensions, leaf_shapes
 from fedmpi.runtime.reduction import Reduction
@@ -83,7 +83,7 @@ class Execution(Round):
             if isinstance(value, ClientData):
                 if not node.member.is_assignable_from(value.type):
                     raise ArgumentError(str(node.type), value.fedmpi_description).inside(label(path))
-                self.values[node] = value.column
+                self.values[node] = conformed(value.column, node.member)
                 if not np.array_equal(value.owner, self.owner):
                     self.moves.append((node, value))
             else:
@@ -164,7 +164,7 @@ class Execution(Round):
             self.raise_of(0)
         if nbytes:
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
-            self.comm.bcast(buffer, wait=False)
+            self.comm.bcast(buffer)
             if self.comm.rank != 0:
                 self.values.update(zip(sent, from_bytes(type_, buffer)[0], strict=True))
         for node in stage.broadcasts:
@@ -174,7 +174,10 @@ class Execution(Round):
         """Return rank 0's status and payload: in the call's header, or in the word before a later stage."""
         if level == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
-            server = self.open(self.plan.fingerprint, clients, f"{self.name} ({self.plan.computation.where})", payload)
+            program = f"{self.name} ({self.plan.computation.where})"
+            # Hashed at each call where ranks must agree: a gigabyte a second, one ten-thousandth of packing the values.
+            where = homes(self.owner, *(data.owner for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
+            server = self.open(self.plan.fingerprint, clients, program, payload, where)
             return server.status, server.payload
         if not self.program.confirms(level):
             return 0, 0
@@ -190,7 +193,7 @@ class Execution(Round):
         if self.moves:
             self.agree()
         for node, data in self.moves:
-            self.values[node] = moved(self.comm, data, self.owner).column
+            self.values[node] = conformed(moved(self.comm, data, self.owner).column, node.member)
         self.moves = []
 
     # --- up: client work, agreement, Reduce ---

@@ -20,6 +20,7 @@ It then initialises MPI in order to say goodbye: if it failed, or if a federated
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -39,6 +40,7 @@ from fedmpi.language.computation import Computation
 from fedmpi.runtime import comm as mpi
 from fedmpi.runtime import launch
 from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.stderr import is_silenced, say
 
 __all__ = ["note_exit", "watch"]
 
@@ -86,6 +88,7 @@ def _install() -> None:
     _process.previous_hook = sys.excepthook
     sys.excepthook = _on_exception
     sys.exit = _remembering(sys.exit)
+    os._exit = _after_goodbye(os._exit)
     atexit.register(_at_exit)
 
 
@@ -103,6 +106,24 @@ def _remembering(original: Callable[..., Any]) -> Any:
         original(status)
 
     return sys_exit
+
+
+def _after_goodbye(original: Callable[[int], Any]) -> Any:
+    """Return an os._exit that is heard of before MPI is initialised too; later, launchers notice it."""
+
+    @functools.wraps(original)
+    def os_exit(status: int) -> Any:
+        if _process.pid == os.getpid() and not _process.finished and not mpi.is_active():
+            if threading.current_thread() is not threading.main_thread():
+                os.kill(os.getpid(), signal.SIGKILL)  # the main thread may be in MPI_Init, which is begun once
+            frames = "".join(traceback.format_stack(sys._getframe(1))).rstrip("\n")
+            _process.exit_text, _process.exit_code = f"os._exit({status}) was called at\n{frames}", int(status)
+            _process.exit_calls = _calls()
+            with contextlib.suppress(Exception):
+                _at_exit()
+        original(status)
+
+    return os_exit
 
 
 def note_exit(leave: SystemExit, text: str) -> None:
@@ -144,7 +165,9 @@ def _at_exit() -> None:
     if _calls() != _process.exit_calls:
         _process.exit_code, _process.exit_text = 0, ""
     failed = _process.exit_code != 0
-    if not _between_ranks() and not Computation.any_placed and not failed:
+    if not _between_ranks() and (mpi.opened() or not (Computation.any_placed or failed)):
+        # Nobody expects us.  One that has communicators of its own alone is no part of those that others have: to open
+        # the world would be to wait for them for ever.
         return
     for comm in _open_in_the_end(patience=INIT_PATIENCE if failed else 0):
         _leave(comm)
@@ -256,12 +279,12 @@ def _answers(comm: Communicator) -> dict[int, str]:
 def _account(comm: Communicator, waiting: dict[int, str], how: str = "") -> str:
     """Return the line that says after how many calls this rank left and who waits for it."""
     calls = comm.completed()
-    text = f"rank {comm.rank} ended its script after {calls} {'call' if calls == 1 else 'calls'}{how}"
+    text = f"rank {comm.in_world[comm.rank]} ended its script after {calls} {'call' if calls == 1 else 'calls'}{how}"
     if comm.doing:
         text += f", in {comm.whereabouts()}"
     if waiting:
         first = min(waiting)
-        text += f"; rank {first} waits in {waiting[first]}"
+        text += f"; rank {comm.in_world[first]} waits in {waiting[first]}"
         if len(waiting) > 1:
             text += f", and {len(waiting) - 1} more {'ranks wait' if len(waiting) > 2 else 'rank waits'}"
     return text + "; this ends the job"
@@ -269,12 +292,14 @@ def _account(comm: Communicator, waiting: dict[int, str], how: str = "") -> str:
 
 def _print_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
     started = launch.detect()
-    rank = mpi.opened()[0].rank if mpi.opened() else started.rank if started is not None else 0
+    rank = (
+        mpi.opened()[0].in_world[mpi.opened()[0].rank] if mpi.opened() else started.rank if started is not None else 0
+    )
     if isinstance(value, launch.LaunchError):
-        mpi.say(rank, f"fedmpi: {value}")
-    elif _process.previous_hook is not sys.__excepthook__ and not mpi.is_silenced():
+        say(rank, f"fedmpi: {value}")
+    elif _process.previous_hook is not sys.__excepthook__ and not is_silenced():
         # Somebody formats exceptions in a way of their own: let them, and say whose it is.
-        mpi.say(rank, f"{kind.__name__} on rank {rank}:")
+        say(rank, f"{kind.__name__} on rank {rank}:")
         _process.previous_hook(kind, value, trace)
     else:
-        mpi.say(rank, "".join(traceback.format_exception(kind, value, trace)))
+        say(rank, "".join(traceback.format_exception(kind, value, trace)))

@@ -1,14 +1,17 @@
 """An exception on one rank becomes the same exception on every rank.
 
-What travels is text (class, message, traceback), never a pickle.  The class is looked up among the builtins, fedmpi's
-errors and the modules that are loaded already; an exception that cannot be rebuilt becomes a `RemoteError`.
+What travels is text (classes, message, traceback), never a pickle.  A class is looked up among the builtins, fedmpi's
+errors and the modules that are loaded already; where it is not known, or cannot be made from a text, the nearest of its
+bases stands in, and a `RemoteError` where none does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,9 @@ import numpy as np
 NO_FAILURE = np.iinfo(np.int64).max
 _RANKS = 1 << 20
 _NO_CLIENT = 1 << 40
+# Characters of a traceback that travel: a text of a megabyte would stand in it several times, on every rank.
+_LONGEST = 10_000
+_NO_CLASS = 1 << 20
 
 
 class RemoteError(RuntimeError):
@@ -33,52 +39,89 @@ def rank_of(failure: int) -> int:
 
 
 def annotated(error: BaseException, where: str) -> BaseException:
-    """Return the same kind of exception with a text that says where it arose."""
-    return _rebuild(type(error).__module__, type(error).__qualname__, f"{where}: {text_of(error)}", type(error))
+    """Return the same kind of exception with a text that says where it arose; the error itself is its cause."""
+    text = text_of(error)
+    made = _nearest(type(error).__mro__, f"{where}: {text}" if text else where)
+    made.__cause__ = error  # its traceback shows the user's line
+    return made
 
 
 def text_of(error: BaseException) -> str:
     """Return what an exception says, as it was given."""
     if isinstance(error, KeyError) and len(error.args) == 1:
         return str(error.args[0])  # str() of it would add quotes
-    if len(error.args) > 1 and all(isinstance(a, str | int | tuple) for a in error.args):
+    own_text = type(error).__str__ is not BaseException.__str__
+    if not own_text and len(error.args) > 1 and all(isinstance(a, str | int | tuple) for a in error.args):
         return " ".join(map(str, error.args))  # compiled code raises with what it found as further arguments
-    return str(error)
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"(its text cannot be made: {type(failed).__name__})"
 
 
 def encode(error: BaseException, rank: int) -> np.ndarray[Any, Any]:
     """Return an exception as bytes."""
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    if len(trace) > _LONGEST:
+        trace = f"{trace[: _LONGEST // 2]}\n[...]\n{trace[-_LONGEST // 2 :]}"
     record = {
-        "module": type(error).__module__,
-        "class": type(error).__qualname__,
+        "classes": [[c.__module__, c.__qualname__] for c in type(error).__mro__],
         "text": text_of(error),
         "rank": rank,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": trace,
     }
     return np.frombuffer(json.dumps(record).encode("utf-8"), dtype=np.uint8)
 
 
-def decode(data: np.ndarray[Any, Any]) -> BaseException:
-    """Return the exception of another rank, its traceback as a note."""
-    record = json.loads(data.tobytes().decode("utf-8"))
-    error = _rebuild(record["module"], record["class"], record["text"])
-    error.add_note(f"[rank {record['rank']}] {record['traceback'].rstrip()}")
+def best(data: np.ndarray[Any, Any]) -> int:
+    """Return the first of the exception's classes that this rank can make: 0 for its own, 1 for its base and so on."""
+    return next((i for i, error in enumerate(_candidates(data, 0)) if error is not None), _NO_CLASS)
+
+
+def decode(data: np.ndarray[Any, Any], first: int = 0) -> BaseException:
+    """Return the exception of another rank, its traceback as a note; ``first`` is the first class to try."""
+    record = _read(data)
+    made = (error for error in _candidates(data, first) if error is not None)
+    error = next(made, None) or RemoteError(f"{record['classes'][0][1]}: {record['text']}")
+    error.add_note(f"[rank {record['rank']}] {record['traceback']}")
     return error
 
 
-def _rebuild(module: str, name: str, text: str, class_: Any = None) -> BaseException:
-    found: Any = class_ or sys.modules.get(module)
-    for part in name.split(".") if class_ is None else ():
-        found = getattr(found, part, None)
-    if isinstance(found, type) and issubclass(found, Exception):
-        error = found.__new__(found)
-        error.args = (text,)
-        try:
-            if str(error) == text or (issubclass(found, KeyError) and str(error) == repr(text)):
+def _read(data: np.ndarray[Any, Any]) -> Any:
+    return json.loads(data.tobytes().decode("utf-8"))
+
+
+def _candidates(data: np.ndarray[Any, Any], first: int) -> Iterator[BaseException | None]:
+    """Give for each class from ``first`` on what this rank can make of it."""
+    record = _read(data)
+    name = record["classes"][0][1]
+    for module, base in record["classes"][first:]:
+        found: Any = sys.modules.get(module)
+        for part in base.split("."):
+            found = getattr(found, part, None)
+        yield _made(found, name, record["text"])
+
+
+def _nearest(classes: Sequence[type], text: str) -> BaseException:
+    """Return an exception of the first of the classes that can be made with this text."""
+    name = classes[0].__qualname__
+    made = (error for class_ in classes if (error := _made(class_, name, text)) is not None)
+    return next(made, None) or RemoteError(f"{name}: {text}")
+
+
+def _made(class_: Any, name: str, text: str) -> BaseException | None:
+    """Return an exception of a class in the place of one of class ``name``; None if it cannot be made or is no help."""
+    if not isinstance(class_, type) or not issubclass(class_, Exception):
+        return None
+    if class_.__qualname__ != name:
+        if class_ is Exception:
+            return None
+        text = f"{name}: {text}"
+    # Without its constructor, which may want anything; some builtin classes have a text only with it.
+    for make in (class_.__new__, lambda c: c(text)):
+        with contextlib.suppress(Exception):
+            error: BaseException = make(class_)
+            error.args = (text,)
+            if str(error) == text or (isinstance(error, KeyError) and str(error) == repr(text)):
                 return error
-        except Exception:  # a class whose text needs more than its arguments
-            pass
-        plain = next((base for base in found.__mro__ if base.__module__ == "builtins" and base is not object), None)
-        if plain is not None and plain not in (Exception, BaseException):
-            return plain(text) if plain is not UnicodeDecodeError else RemoteError(text)
-    return RemoteError(f"{name}: {text}")
+    return None

@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from fedmpi.language.computation import Computation
+from fedmpi.language.containers import rebuild
 from fedmpi.language.expressions import (
     Block,
+    Call,
     Closure,
     Expr,
     Kernel,
+    Lambda,
     Literal,
-    Ref,
-    Select,
     Struct,
     evaluate,
     free,
+    root_of,
 )
 from fedmpi.language.types import FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
+from fedmpi.local.columns import is_text
 from fedmpi.local.interpret import Interpreter
-from fedmpi.local.values import ArgumentError, normalise
+from fedmpi.local.values import ArgumentError, normalise, present
 
 
 def function_value(value: Any, type_: FunctionType, path: tuple[str, ...]) -> Any:
@@ -30,6 +33,27 @@ def function_value(value: Any, type_: FunctionType, path: tuple[str, ...]) -> An
     except ArgumentError as error:
         raise error.inside(".".join(path) or "argument") from None
     return evaluate(given.expression, {}, Interpreter())
+
+
+class Constant(LocalBody):
+    """A function without parameters that returns a value which no literal can hold, such as a sequence."""
+
+    def __init__(self, value: Any, type_: Type) -> None:
+        super().__init__(lambda: value, FunctionType(None, type_), (), "constant", "")
+        self.value = value
+
+    def __call__(self, argument: Any) -> Any:
+        return self.value
+
+
+def present_with_functions(value: Any, type_: Type) -> Any:
+    """Return an unplaced result, which may hold functions, as Python values."""
+    match type_:
+        case FunctionType():
+            return as_computation(value, type_)
+        case StructType():
+            return rebuild(type_, [present_with_functions(v, t) for v, t in zip(value, type_, strict=True)])
+    return present(value, type_)
 
 
 def as_computation(value: Any, type_: FunctionType) -> Computation:
@@ -45,20 +69,17 @@ def _quote(value: Any, type_: Type) -> Expr:
         case LocalBody(), _:
             return Kernel(value, value.type)
         case Closure(function, env), _:
-            used: dict[str, Type] = {}
-            for use in free(function):
-                root: Any = use
-                while isinstance(root, Select):
-                    root = root.source
-                assert isinstance(root, Ref)
-                used[root.name] = root.type
+            used = {root.name: root.type for root in map(root_of, free(function))}
             if not used:
                 return function
             captured = tuple((name, _quote(env[name], t)) for name, t in used.items())
-            return Block(captured, function, function.type)
-        case _, TensorType():
-            text = isinstance(value, str)
-            return Literal(value if text else value.tobytes(), TensorType(type_.dtype, getattr(value, "shape", ())))
+            body = Block(captured, function.body, function.body.type)
+            return Lambda(function.parameter, body, function.type)
+        case str(), TensorType():
+            return Literal(value, type_)
+        case _, TensorType() if not is_text(type_):
+            return Literal(value.tobytes(), TensorType(type_.dtype, value.shape))
         case _, StructType():
             return Struct(tuple(_quote(v, t) for v, t in zip(value, type_, strict=True)), type_)
-    raise TypeError(f"a function that is returned cannot take a value of type {type_} with it")
+    constant = Constant(value, type_)
+    return Call(Kernel(constant, constant.type), None, type_)

@@ -19,7 +19,9 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Header:
-    """``clients`` may be `UNKNOWN`; ``status`` is 1 after a failure on rank 0; ``payload`` is in bytes."""
+    """``status`` is 1 after a failure on rank 0; ``payload`` is in bytes; ``homes`` is a hash of which rank owns which
+    client; ``clients`` and ``homes`` may be `UNKNOWN`.
+    """
 
     fingerprint: int
     call: int
@@ -27,20 +29,21 @@ class Header:
     status: int
     payload: int
     program: str
+    homes: int = UNKNOWN
 
     def exchange(self, comm: Communicator) -> Header:
         """Return rank 0's header; a rank that disagrees with it ends the job."""
         words = np.zeros(_WORDS, dtype=np.int64)
         if comm.rank == 0:
-            words[:5] = self.fingerprint, self.call, self.clients, self.status, self.payload
+            words[:_TEXT] = self.fingerprint, self.call, self.clients, self.status, self.payload, self.homes
             name = self.program.encode("utf-8")[: 8 * (_WORDS - _TEXT)]
             words[_TEXT:].view(np.uint8)[: len(name)] = np.frombuffer(name, dtype=np.uint8)
         comm.bcast(words)
         if comm.rank == 0:
             return self
         text = words[_TEXT:].tobytes().rstrip(b"\0").decode("utf-8", errors="ignore")
-        fingerprint, call, clients, status, payload = (int(word) for word in words[:5])
-        server = Header(fingerprint, call, clients, status, payload, text)
+        fingerprint, call, clients, status, payload, homes = (int(word) for word in words[:_TEXT])
+        server = Header(fingerprint, call, clients, status, payload, text, homes)
         trouble = self._differs(server)
         if trouble:
             comm.abort(
@@ -54,13 +57,18 @@ class Header:
 
     def _differs(self, server: Header) -> str:
         if self.fingerprint != server.fingerprint:
-            return "they run different programs"
+            # The text may be cut, and says nothing of what a program is made of.
+            same = server.program == self.program[: len(server.program)]
+            details = " (of one name: a constant, a type or a local computation is not the same)" if same else ""
+            return f"they run different programs{details}"
         if self.call != server.call:
             return "they are calls apart"
         if UNKNOWN not in (self.clients, server.clients) and self.clients != server.clients:
             return "they pass different numbers of clients"
+        if UNKNOWN not in (self.homes, server.homes) and self.homes != server.homes:
+            return "they pass different values at the clients, so that they differ in which rank owns which client"
         return ""
 
 
 def _clients(count: int) -> str:
-    return "no clients counted" if count == UNKNOWN else f"{count} clients"
+    return "no clients counted" if count == UNKNOWN else f"{count} client" + "s" * (count != 1)

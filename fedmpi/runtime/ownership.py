@@ -8,6 +8,7 @@ every rank computes the same answer from the same sizes.
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,14 @@ Ranks = np.ndarray[Any, np.dtype[np.int32]]
 def hosts(size: int, server_trains: bool) -> list[int]:
     """Return the ranks that host clients: all but the server, unless it is alone or helps."""
     return list(range(size)) if server_trains or size == 1 else list(range(1, size))
+
+
+def homes(*owners: Ranks) -> int:
+    """Return a hash of which rank owns which client, for ranks to compare."""
+    found = 0
+    for owner in owners:
+        found = zlib.crc32(owner.tobytes(), found)
+    return found
 
 
 def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:

@@ -8,16 +8,18 @@ and its result belongs to the next.  All values that go down in a stage travel t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from fedmpi.language.computation import Computation
+from fedmpi.language.containers import check_presentable
+from fedmpi.language.errors import CaptureError
 from fedmpi.language.expressions import (
     Apply,
     Call,
     Closure,
-    Expr,
     Kernel,
     Literal,
     Select,
@@ -25,6 +27,7 @@ from fedmpi.language.expressions import (
     call_closure,
     evaluate,
     free,
+    root_of,
     show,
     walk,
 )
@@ -66,8 +69,8 @@ REDUCTIONS = ("federated_sum", "federated_mean")
 class Builder:
     """Semantics of `evaluate` that build nodes."""
 
-    def __init__(self, root: str, functions: dict[str, Any]) -> None:
-        self.root, self.functions = root, functions
+    def __init__(self, root: str, functions: Sequence[Computation]) -> None:
+        self.root, self.functions = root, iter(functions)
         self.nodes: list[Node] = []
         self.inputs: list[Node] = []
 
@@ -79,7 +82,7 @@ class Builder:
             return Parts(tuple(parts), type_)
         path = path or (self.root,)
         if isinstance(type_, FunctionType):
-            return evaluate(self.functions[".".join(path)].expression, {}, self)
+            return evaluate(next(self.functions).expression, {}, self)
         node = self.add("input", type_, detail=path)
         self.inputs.append(node)
         return node
@@ -158,21 +161,9 @@ def has_placements(computation: Computation) -> bool:
     return any(contains(node.type, FederatedType) for node in walk(computation.expression))
 
 
-def kernels(expr: Expr) -> list[LocalBody]:
-    """Return the local computations in an expression."""
-    return [node.impl for node in walk(expr) if isinstance(node, Kernel)]
-
-
-def root_name(use: Any) -> str:
-    """Return the name that a free use (a name or a selection from it) begins with."""
-    while isinstance(use, Select):
-        use = use.source
-    name: str = use.name
-    return name
-
-
-def build(computation: Computation, functions: dict[str, Any]) -> Plan:
-    """Return the plan of a computation; ``functions`` are the values of its functional parameters, by path."""
+def build(computation: Computation, functions: Sequence[Computation] = ()) -> Plan:
+    """Return the plan of a computation; ``functions`` are the values of its functional parameters, in their order."""
+    check_presentable(computation.type_signature.result)
     builder = Builder(computation.root, functions)
     parameter = computation.type_signature.parameter
     argument = None if parameter is None else builder.parameter(parameter)
@@ -181,6 +172,7 @@ def build(computation: Computation, functions: dict[str, Any]) -> Plan:
         result = call_closure(function, argument, builder)
     else:
         result = builder.call(function, argument, Call(computation.expression, None, computation.type_signature.result))
+    _check_functions(computation.name, result)
     nodes = _needed(builder.nodes, result)
     stages = _stages(nodes)
     placed = [n for n in result_nodes(result) if n.per_client]
@@ -197,15 +189,44 @@ def build(computation: Computation, functions: dict[str, Any]) -> Plan:
     )
 
 
-def _fingerprint(computation: Computation, functions: dict[str, Any]) -> int:
+def _check_functions(name: str, result: Any) -> None:
+    """Refuse a function in the result that uses a placed value: it would outlive the call in which that value is."""
+    match result:
+        case Parts(parts):
+            for part in parts:
+                _check_functions(name, part)
+        case Closure():
+            for node in _symbols(result):
+                if node.placement is not None:
+                    raise CaptureError(
+                        f"{name}: a function that is returned must use no placed value, found one of type {node.type}",
+                        "make it a parameter of that function",
+                    )
+
+
+def _fingerprint(computation: Computation, functions: Sequence[Computation]) -> int:
     """Return a number that is equal for equal programs on all ranks."""
     digest = hashlib.sha256()
-    for path, program in [("", computation), *sorted(functions.items())]:
-        digest.update(f"{path} {program.name} {program.type_signature} {show(program.expression)}".encode())
-        for body in kernels(program.expression):
-            code = getattr(body.function, "__code__", None)
-            digest.update(f"{body}".encode() + (code.co_code if code is not None else b""))
+    for program in (computation, *functions):
+        digest.update(f"{program.name} {program.type_signature} {show(program.expression)}".encode())
+        for part in walk(program.expression):
+            if isinstance(part, Kernel):
+                digest.update(f"{part.impl}".encode())
+                _add_code(digest, getattr(part.impl.function, "__code__", None))
+            elif isinstance(part, Literal) and isinstance(part.data, bytes):
+                digest.update(part.data)  # the text shortens large arrays
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
+
+
+def _add_code(digest: Any, code: Any) -> None:
+    """Add what a Python function does and the constants that it uses, but nothing of where it was read from."""
+    if isinstance(code, CodeType):
+        digest.update(code.co_code + repr(code.co_names).encode())
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                _add_code(digest, constant)
+            elif not isinstance(constant, frozenset):  # whose order depends on the process
+                digest.update(repr(constant).encode())
 
 
 def _symbols(value: Any) -> Iterator[Node]:
@@ -217,7 +238,7 @@ def _symbols(value: Any) -> Iterator[Node]:
             for part in parts:
                 yield from _symbols(part)
         case Closure(function, env):
-            for name in {root_name(use) for use in free(function)}:
+            for name in {root_of(use).name for use in free(function)}:
                 if name in env:
                     yield from _symbols(env[name])
 

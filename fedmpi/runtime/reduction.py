@@ -40,25 +40,24 @@ class _Leaf:
         array = np.asarray(value).reshape(-1)
         if self.dtype.kind in "iu":
             return _limbs(array)
-        wide = array.astype(np.complex128 if self.dtype.kind == "c" else np.float64)
-        if weight is not None:
-            wide = wide * np.float64(weight)
-        return wide.view(np.float64)
+        # A complex number is its two parts: as a complex product, (inf + 1j) * 2 would be inf + nan j.
+        wide = array.astype(np.complex128 if self.dtype.kind == "c" else np.float64).view(np.float64)
+        return wide if weight is None else wide * np.float64(weight)
 
     def total(self, slots: Vector) -> Any:
-        """Return the sum in float64, complex128 or Python integers (dtype object)."""
-        if self.dtype.kind in "iu":
-            return _join(slots.reshape(self.size, _LIMBS))
-        return slots.view(np.complex128) if self.dtype.kind == "c" else slots
+        """Return the sum in float64 (the two parts of a complex number one after the other) or Python integers."""
+        return _join(slots.reshape(self.size, _LIMBS)) if self.dtype.kind in "iu" else slots
 
     def round(self, total: Any) -> Any:
         """Return the sum in the leaf's dtype and shape; an integer that does not fit raises `OverflowError`."""
         if self.dtype.kind in "iu":
             info = np.iinfo(self.dtype)
             if any(not info.min <= v <= info.max for v in total):
-                raise OverflowError(f"the sum does not fit {self.dtype.name}: it is {max(total, key=abs)}")
-        rounded = canonical(total.astype(self.dtype)) if self.dtype.kind not in "iu" else total.astype(self.dtype)
-        return rounded.reshape(self.shape)[()]
+                first = next(v for v in total if not info.min <= v <= info.max)
+                raise OverflowError(f"the sum does not fit {self.dtype.name}: it is {first}")
+            return total.astype(self.dtype).reshape(self.shape)[()]
+        wide = total.view(np.complex128) if self.dtype.kind == "c" else total
+        return canonical(wide.astype(self.dtype)).reshape(self.shape)[()]
 
 
 def canonical(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

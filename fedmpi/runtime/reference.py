@@ -158,6 +158,8 @@ class _Reference(Interpreter):
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
                     return args[0]
+                if expr.type.all_equal:
+                    return Everywhere(self._everywhere(args[0]))
                 return AtClients(tuple(self._zipped(args[0], i) for i in range(self.count())))
             case "federated_sum":
                 return _total(self.members(args[0]), None, expr.type.member)
@@ -187,6 +189,9 @@ class _Reference(Interpreter):
             raise ValueError("the number of clients is not known: say it with fm.ReferenceContext(num_clients=…)")
         return self.clients
 
+    def _everywhere(self, value: Any) -> Any:
+        return value.value if isinstance(value, Everywhere) else tuple(map(self._everywhere, value))
+
     def _zipped(self, value: Any, index: int) -> Any:
         if isinstance(value, AtClients | Everywhere):
             return self.members(value)[index]
@@ -200,7 +205,7 @@ def _total(members: Any, weights: Any, type_: Type) -> Any:
     assert isinstance(type_, TensorType)
     if type_.dtype.kind in "iu":
         return _integer_sum(members, type_)
-    return _rounded(_true_sum(members, weights, type_), type_)
+    return _rounded(_true_sum(members, weights, type_, 1.0), type_)
 
 
 def _mean(members: Any, weights: Any, type_: Type) -> Any:
@@ -211,24 +216,29 @@ def _mean(members: Any, weights: Any, type_: Type) -> Any:
         math.fsum(float(w) for w in weights) if all(map(math.isfinite, weights)) else sum(map(float, weights))
     )
     with np.errstate(all="ignore"):
-        return _rounded(_true_sum(members, weights, type_) / total, type_)
+        return _rounded(_true_sum(members, weights, type_, total), type_)
 
 
-def _true_sum(members: Any, weights: Any, type_: TensorType) -> Any:
-    wide = np.complex128 if type_.dtype.kind == "c" else np.float64
+def _true_sum(members: Any, weights: Any, type_: TensorType, divisor: Any) -> Any:
+    """Return the true sum over ``divisor``; of complex numbers, part by part."""
     shape = np.shape(members[0]) if members else tuple(d or 0 for d in type_.shape or ())
-    total = np.zeros(shape, dtype=wide)
+    if any(np.shape(member) != shape for member in members):
+        raise ValueError("the clients' values differ in size")
+    if type_.dtype.kind == "c":
+        parts = TensorType(np.float64, type_.shape)
+        total = np.zeros(shape, dtype=np.complex128)
+        total.real = _true_sum([np.real(m) for m in members], weights, parts, divisor)
+        total.imag = _true_sum([np.imag(m) for m in members], weights, parts, divisor)
+        return total
+    sums = np.zeros(shape, dtype=np.float64)
     with np.errstate(all="ignore"):
         terms = [
-            np.asarray(m, dtype=wide) * np.float64(1 if weights is None else weights[i]) for i, m in enumerate(members)
+            np.asarray(m, dtype=np.float64) * np.float64(1 if weights is None else weights[i])
+            for i, m in enumerate(members)
         ]
-    for index in np.ndindex(*shape):
-        column = [t[index] for t in terms]
-        if wide is np.complex128:
-            total[index] = complex(_fsum([c.real for c in column]), _fsum([c.imag for c in column]))
-        else:
-            total[index] = _fsum(column)
-    return total
+        for index in np.ndindex(*shape):
+            sums[index] = _fsum([t[index] for t in terms])
+        return sums / divisor
 
 
 def _fsum(terms: Any) -> float:

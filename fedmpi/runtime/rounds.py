@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.local.values import ArgumentError
 from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.header import Header
+from fedmpi.runtime.header import UNKNOWN, Header
+
+
+class _Turn:
+    """One call at a time: other threads wait for theirs, and a call inside a call would meet no other rank."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+
+    def take(self, name: str) -> None:
+        """Wait for the call of another thread to end; raise `ContextError` if this thread is in one."""
+        if self._thread == threading.get_ident():
+            raise ContextError(
+                f"{name} is collective and cannot be called inside a local computation, which runs on some ranks only"
+                f"\n  at {user_location()}\n  hint: call it before, and pass the result as an argument"
+            )
+        self._lock.acquire()
+        self._thread = threading.get_ident()
+
+    def give(self) -> None:
+        self._thread = None
+        self._lock.release()
+
+
+_turn = _Turn()
 
 
 class Round:
@@ -28,24 +55,33 @@ class Round:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        _turn.give()
         # A rank that leaves by an exception of its own is still in the call: those who wait for it must see that.
         if kind is None or self.agreed:
             self.comm.doing = ""
 
     def begin(self) -> None:
         """Count the call and say what waiting ranks wait for."""
+        _turn.take(self.name)
+        if self.comm.doing and self.comm.size > 1:
+            self.comm.abort(
+                1,
+                f"left {self.comm.whereabouts()} by an exception that no other rank knows of, caught it, and now calls"
+                f" {self.name} at {user_location()}; this ends the job",
+            )
         self.comm.call += 1
         self.comm.doing = f"{self.name} at {user_location()}"
 
-    def open(self, fingerprint: int, clients: int, program: str, payload: int = 0) -> Header:
+    def open(self, fingerprint: int, clients: int, program: str, payload: int = 0, homes: int = UNKNOWN) -> Header:
         """Exchange headers and return rank 0's."""
-        failed = int(self.failure is not None)
-        return Header(fingerprint, self.comm.call, clients, failed, payload, program).exchange(self.comm)
+        failed = self.failure is not None
+        homes = UNKNOWN if failed else homes
+        return Header(fingerprint, self.comm.call, clients, int(failed), payload, program, homes).exchange(self.comm)
 
-    def check_in(self, program: str, clients: int) -> None:
+    def check_in(self, program: str, clients: int, homes: int = UNKNOWN) -> None:
         """Exchange headers of a call that sends nothing with them; raise rank 0's failure on all ranks."""
-        digest = hashlib.sha256(f"{self.name} {program}".encode()).digest()
-        if self.open(int.from_bytes(digest[:8], "little", signed=True), clients, self.name).status:
+        digest = hashlib.sha256(program.encode()).digest()
+        if self.open(int.from_bytes(digest[:8], "little", signed=True), clients, program, homes=homes).status:
             self.raise_of(0)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
@@ -74,6 +110,10 @@ class Round:
     def raise_of(self, rank: int) -> None:
         """Raise the failure of one rank on every rank."""
         failure = self.failure if rank == self.comm.rank else None
-        self.agreed = True
         data = self.comm.bcast_bytes(failures.encode(failure, rank) if failure is not None else None, root=rank)
-        raise failure if failure is not None else failures.decode(data)
+        # A class that one rank does not have, or cannot make, is raised by none: all can catch the same.
+        best = -self.comm.arrive(-failures.best(data))
+        self.agreed = True
+        if failure is not None and (best == 0 or self.comm.size == 1):
+            raise failure
+        raise failures.decode(data, best) from failure

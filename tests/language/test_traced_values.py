@@ -80,8 +80,8 @@ def test_elements(fn, type_, text):
             TypeError,
             "bool: a value of type bool has no truth value .*\n.*\n  hint: `if`",
         ),
-        (lambda x: float(x), f32, TypeError, "Value"),
-        (lambda x: -x, f32, TypeError, "Value"),
+        (lambda x: float(x), f32, TypeError, "float: there is no such operation on values, found one of type float32"),
+        (lambda x: -x, f32, TypeError, "neg: there is no such operation"),
     ],
 )
 def test_what_values_refuse(fn, type_, error, text):

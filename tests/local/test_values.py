@@ -1,0 +1,289 @@
+"""`normalise` and `present`: language.md's table of arguments, and what error texts say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, namedtuple
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedmpi as fm
+from fedmpi.local.columns import PackedSequence
+from fedmpi.local.values import ArgumentError, ShapeError, as_record, cast_result, describe, normalise, present
+
+F32, I32 = np.float32, np.int32
+T = fm.TensorType
+PAIR = fm.to_type(OrderedDict(a=I32, b=F32))
+
+
+@dataclasses.dataclass
+class Data:
+    a: object
+    b: object
+
+
+class Typed(NamedTuple):
+    b: object
+    a: object
+
+
+class Attrs:
+    """What an attrs class looks like from outside."""
+
+    __attrs_attrs__ = (namedtuple("Attribute", "name")("b"), namedtuple("Attribute", "name")("a"))
+
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+
+class Arrayish:
+    def __array__(self, dtype=None, copy=None):
+        return np.arange(2, dtype=F32)
+
+
+GOOD = [
+    (1.5, T(F32), F32(1.5)),
+    (float("nan"), T(F32), F32(np.nan)),
+    (float("inf"), T(F32), F32(np.inf)),
+    (F32(2), T(np.float64), np.float64(2)),
+    (np.float16(2), T(F32), F32(2)),
+    (np.array(2.0, F32), T(F32), F32(2)),
+    (7, T(I32), I32(7)),
+    (2**63 - 1, T(np.int64), np.int64(2**63 - 1)),
+    (2**64 - 1, T(np.uint64), np.uint64(2**64 - 1)),
+    (np.int8(3), T(I32), I32(3)),
+    (np.uint8(3), T(I32), I32(3)),
+    (255, T(np.uint8), np.uint8(255)),
+    (True, T(np.bool_), np.bool_(True)),
+    (np.bool_(True), T(np.bool_), np.bool_(True)),
+    (1j, T(np.complex64), np.complex64(1j)),
+    ("Grüße", T(np.str_), "Grüße"),
+    (np.str_("a"), T(np.str_), "a"),
+    (b"a", T(np.str_), "a"),
+    ([1.0, 2.0], T(F32, [2]), np.array([1, 2], F32)),
+    ((1.0, 2.0), T(F32, [None]), np.array([1, 2], F32)),
+    ([F32(1), F32(2)], T(F32, [2]), np.array([1, 2], F32)),
+    ([], T(F32, [None]), np.zeros(0, F32)),
+    ([], T(I32, [0]), np.zeros(0, I32)),
+    ([[1, 2], [3, 4]], T(I32, [2, None]), np.array([[1, 2], [3, 4]], I32)),
+    ([0, 255], T(np.uint8, [2]), np.array([0, 255], np.uint8)),
+    (Arrayish(), T(F32, [None]), np.arange(2, dtype=F32)),
+    (np.arange(6, dtype=F32).reshape(2, 3).T, T(F32, [3, 2]), np.array([[0, 3], [1, 4], [2, 5]], F32)),
+    (np.arange(4, dtype=F32)[::-2], T(F32, [2]), np.array([3, 1], F32)),
+    (np.ones((2, 3), F32), T(F32, None), np.ones((2, 3), F32)),
+]
+
+
+@pytest.mark.parametrize(("value", "type_", "expected"), GOOD)
+def test_tensors(value, type_, expected):
+    got = normalise(value, type_)
+    assert type(got) is type(expected)
+    np.testing.assert_array_equal(got, expected)
+    if isinstance(got, np.ndarray):
+        assert got.dtype == expected.dtype
+        assert got.flags.c_contiguous
+        assert not got.flags.writeable
+
+
+BAD = [
+    (1, T(F32), r"expected float32, found int 1 \(write np.float32\(…\) where that is meant\)"),
+    (1.5, T(I32), r"expected int32, found float 1.5 \(write np.int32"),
+    (True, T(I32), "expected int32, found bool True"),
+    (1, T(np.bool_), "expected bool, found int 1"),
+    (np.float64(1), T(F32), r"expected float32, found float64 1.0 \(write np.float32"),
+    (np.ones(3), T(F32, [3]), r"expected float32\[3\], found float64\[3\] \(write value.astype\(np.float32\)"),
+    (np.ones(2, np.int64), T(I32, [2]), r"expected int32\[2\], found int64\[2\]"),
+    (2**31, T(I32), "expected int32, found int 2147483648"),
+    (-1, T(np.uint8), "expected uint8, found int -1"),
+    ([300], T(np.uint8, [1]), r"expected uint8\[1\], found "),
+    (10**30, T(np.int64), "expected int64, found int 1000000000000000000000000000000"),
+    ([10**30, 1], T(np.int64, [2]), r"expected int64\[2\], found a list of 2"),
+    (1e300, T(F32), "expected float32, found float 1e"),
+    (1j, T(F32), "expected float32, found complex 1j"),
+    ("1", T(F32), "expected float32, found str '1'"),
+    (None, T(F32), "expected float32, found None"),
+    ({}, T(F32), r"expected float32, found a dict with the keys \(none\)"),
+    ([1.0, 2.0], T(F32), r"expected float32, found float64\[2\]|found a list of 2"),
+    ([1.0, 2.0], T(F32, [3]), r"expected float32\[3\], found "),
+    (1.0, T(F32, [1]), r"expected float32\[1\], found "),
+    ([[1.0], [1.0, 2.0]], T(F32, [None, None]), "a list of 2 that is no array: its rows differ in length or kind"),
+    ([1.0, "a"], T(F32, [None]), r"expected float32\[\?\], found "),
+    ([None], T(F32, [None]), r"expected float32\[\?\], found a list of 1 that is no array of numbers"),
+    (object(), T(F32), "expected float32, found a object"),
+    (np.array(["a"]), T(F32, [1]), r"expected float32\[1\], found str\[1\]"),
+    (3, T(np.str_), "expected str, found int 3"),
+    (np.ones(2), T(np.str_, [2]), r"expected str\[2\], found float64\[2\]"),
+    (np.ones((2, 2), F32), T(F32, [None]), r"expected float32\[\?\], found float32\[2,2\]"),
+]
+
+
+@pytest.mark.parametrize(("value", "type_", "text"), BAD)
+def test_refused_tensors(value, type_, text):
+    with pytest.raises(ArgumentError, match=text):
+        normalise(value, type_)
+
+
+@given(st.integers(), st.sampled_from([np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64]))
+def test_integers_fit_or_are_refused(value, dtype):
+    info = np.iinfo(dtype)
+    if info.min <= value <= info.max:
+        got = normalise(value, T(dtype))
+        assert int(got) == value
+        assert type(got) is dtype
+        assert normalise([value, 0], T(dtype, [2])).tolist() == [value, 0]
+    else:
+        for bad, type_ in ((value, T(dtype)), ([value, 0], T(dtype, [2]))):
+            with pytest.raises(ArgumentError, match="expected"):
+                normalise(bad, type_)
+
+
+@given(st.floats(width=32))
+def test_floats_of_32_bits_keep_their_bits(value):
+    if not np.isnan(value):
+        assert normalise(value, T(F32)).tobytes() == F32(value).tobytes()
+
+
+STRUCTS = [
+    {"b": 2.0, "a": 1},
+    OrderedDict(b=2.0, a=1),
+    MappingProxyType({"b": 2.0, "a": 1}),
+    (1, 2.0),
+    [1, 2.0],
+    Typed(a=1, b=2.0),
+    Data(1, 2.0),
+    Attrs(1, 2.0),
+]
+
+
+@pytest.mark.parametrize("value", STRUCTS, ids=lambda v: type(v).__name__)
+def test_structs_bind_by_name_and_sequences_by_position(value):
+    assert normalise(value, PAIR) == (1, 2.0)
+
+
+def test_records_go_through():
+    assert normalise(as_record((I32(1), F32(2)), PAIR), PAIR) == (1, 2)
+    assert normalise(as_record((F32(2), I32(1)), fm.to_type(OrderedDict(b=F32, a=I32))), PAIR) == (1, 2)
+
+
+def test_refused_structs():
+    for value, text in [
+        ({"a": 1}, r"expected <a=int32,b=float32>, found a dict with the keys 'a': no 'b'"),
+        ({"a": 1, "b": 2.0, "c": 3}, "unknown 'c'"),
+        ({"x": 1, "b": 2.0}, "no 'a' and unknown 'x'"),
+        ((1,), "2 elements, found a tuple of 1"),
+        ([1, 2.0, 3], "2 elements, found a list of 3"),
+        (Typed(1, 2.0)[:1], "found a tuple of 1"),
+        (namedtuple("Other", "a c")(1, 2.0), "no 'b' and unknown 'c'"),
+        (5, "found int 5"),
+        ("ab", "found str 'ab'"),
+        (np.ones(2), r"found float64\[2\]"),
+        ({"a": 1.5, "b": 2.0}, r"^a: expected int32, found float 1.5"),
+        ({"a": 1, "b": {"c": 1}}, "^b: expected float32, found a dict with the keys 'c'"),
+        (Data, "found a type"),
+    ]:
+        with pytest.raises(ArgumentError, match=text):
+            normalise(value, PAIR)
+    with pytest.raises(ArgumentError, match=r"^element 1: expected int32"):
+        normalise((1, 2.0), fm.to_type((I32, I32)))
+
+
+def test_sequences():
+    type_ = fm.SequenceType(PAIR)
+    sequence = normalise([{"a": 1, "b": 2.0}, (3, 4.0)], type_)
+    assert isinstance(sequence, PackedSequence)
+    assert list(sequence) == [(1, 2.0), (3, 4.0)]
+    assert len(normalise((), type_)) == 0
+    assert list(normalise(sequence, type_)) == list(sequence)
+    wider = fm.SequenceType(T(F32, [None]))
+    narrow = normalise([np.ones(2, F32), np.zeros(2, F32)], fm.SequenceType(T(F32, [2])))
+    for again in (normalise(narrow, fm.SequenceType(T(F32, [2]))), narrow):
+        assert [v.tolist() for v in again] == [[1, 1], [0, 0]]
+    assert [v.tolist() for v in normalise(narrow, wider)] == [[1, 1], [0, 0]]
+    for value, text in [
+        (np.ones(2, F32), r"found float32\[2\] \(a sequence is a list of its elements\)"),
+        ((x for x in [1.0]), "found a generator"),
+        (5, "found int 5"),
+        ([1.0, "a"], r"^element 1: expected float32, found str 'a'"),
+    ]:
+        with pytest.raises(ArgumentError, match=text):
+            normalise(value, fm.SequenceType(F32))
+    with pytest.raises(ArgumentError, match=r"^batch 1, b: expected float32, found int 4"):
+        normalise([(1, 2.0), (3, 4)], type_)
+    with pytest.raises(ArgumentError, match=r"expected int32\*, found float32"):
+        normalise(normalise([1.0], fm.SequenceType(F32)), fm.SequenceType(I32))
+
+
+def test_functions():
+    computation = fm.python_computation(lambda x: x, F32, result=F32)
+    assert normalise(computation, fm.FunctionType(F32, F32)) is computation
+    with pytest.raises(ArgumentError, match="a function argument is a computation"):
+        normalise(lambda x: x, fm.FunctionType(F32, F32))
+    with pytest.raises(ArgumentError, match=r"expected \(int32 -> int32\), found \(float32 -> float32\)"):
+        normalise(computation, fm.FunctionType(I32, I32))
+
+
+def test_half_precision_and_texts():
+    assert normalise(1.5, T(np.float16)) == np.float16(1.5)
+    texts = normalise(["a", "bc"], T(np.str_, [None]))
+    assert texts.tolist() == ["a", "bc"]
+    assert normalise(np.array([b"a"]), T(np.str_, [1])).tolist() == ["a"]
+
+
+def test_arguments_are_neither_changed_nor_frozen():
+    array = np.ones(3, F32)
+    got = normalise(array, T(F32, [3]))
+    assert np.shares_memory(got, array)
+    assert array.flags.writeable
+    got = normalise(np.arange(4, dtype=F32).reshape(2, 2).T, T(F32, [2, 2]))
+    assert got.flags.c_contiguous
+
+
+def test_results():
+    type_ = fm.to_type(Typed(T(F32, [2]), [I32, {"k": np.str_}]))
+    value = normalise(Typed([1.0, 2.0], (3, ("x",))), type_)
+    got = present(value, type_)
+    assert type(got) is Typed
+    assert type(got.a) is list
+    assert got.a[1] == {"k": "x"}
+    got.b[:] = 0
+    assert value[0].tolist() == [1, 2]
+    assert present((I32(1), F32(2)), fm.StructType([("a", I32), ("b", F32)])) == OrderedDict(a=1, b=2)
+    assert present((), fm.StructType([])) == ()
+    with pytest.raises(ValueError, match="with and without"):
+        present((I32(1), F32(2)), fm.StructType([("a", I32), F32]))
+    assert present(normalise([1.0, 2.0], fm.SequenceType(F32)), fm.SequenceType(F32)) == [1, 2]
+
+
+def test_cast_results():
+    array = np.ones(2)
+    got = cast_result(array, T(F32, [2]))
+    assert got.dtype == F32
+    assert cast_result(3, T(np.int64)) == np.int64(3)
+    assert cast_result(array[:1], T(F32, [None])).base is not array
+    for value, type_, text in [
+        (3, T(F32), "expected float32, found int 3"),
+        (1.5, T(I32), "expected int32, found float 1.5"),
+        (None, T(F32), "expected float32, found None"),
+        (np.ones(3), T(F32, [2]), r"expected float32\[2\], found float64\[3\]"),
+        ({"a": 1, "b": 1}, PAIR, "^b: expected float32, found int 1"),
+        (3, fm.SequenceType(F32), r"expected float32\*, found int 3"),
+        ([1.0, 1], fm.SequenceType(F32), "^element 1: expected float32, found int 1"),
+    ]:
+        with pytest.raises(ArgumentError, match=text):
+            cast_result(value, type_)
+
+
+def test_descriptions():
+    assert describe("x" * 100).endswith("…")
+    assert describe(np.float64(2)) == "float64 2.0"
+    assert describe([1, 2]) == "a list of 2"
+    assert describe(Data(1, 2)) == "a Data"
+    assert (
+        str(ShapeError("f: result", "float32[2]", "float32", (3, 4)))
+        == "f: result: expected float32[2], found float32[3,4]"
+    )

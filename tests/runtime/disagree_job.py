@@ -1,0 +1,62 @@
+"""The program of test_disagreement.py: rank 1 differs from the others in the way that the first argument names."""
+
+import sys
+
+import numpy as np
+
+import fedmpi as fm
+from fedmpi.runtime.comm import Communicator
+
+way = sys.argv[1]
+odd = Communicator.open().rank == 1
+F32 = np.float32
+AT_CLIENTS = fm.type_at_clients(F32)
+
+
+@fm.federated_computation(AT_CLIENTS)
+def mean(values):
+    return fm.federated_mean(values)
+
+
+@fm.federated_computation(AT_CLIENTS)
+def total(values):
+    return fm.federated_sum(values)
+
+
+def mapped(function):
+    return fm.federated_computation(lambda v: fm.federated_map(function, v), AT_CLIENTS)
+
+
+match way:
+    case "clients":
+        mean([1.0] * (3 if odd else 2))
+    case "program":
+        (total if odd else mean)([1.0, 2.0])
+    case "literal":
+        mapped(fm.federated_computation(lambda x: x * (2.0 if odd else 1.0), F32))([1.0])
+    case "large literal":
+        array = np.zeros(5000, F32)
+        array[2500] = odd
+        fm.federated_computation(lambda v: (v, fm.federated_value(array, fm.CLIENTS)), AT_CLIENTS)([1.0])
+    case "constant of a kernel":
+        mapped(fm.python_computation(eval(f"lambda x: x + {2 if odd else 1}"), F32, result=F32))([1.0])
+    case "function argument":
+        given = (
+            fm.python_computation(lambda x: x + 1, F32, result=F32)
+            if odd
+            else fm.python_computation(lambda x: x - 1, F32, result=F32)
+        )
+        program = fm.federated_computation(lambda f, v: fm.federated_map(f, v), fm.FunctionType(F32, F32), AT_CLIENTS)
+        program(given, [1.0])
+    case "skip":
+        if not odd:
+            mean([1.0])
+        mean([1.0, 2.0])
+    case "replicate":
+        fm.replicate(1.0) if odd else mean([1.0])
+    case "client data":
+        fm.client_data([1, 2], np.int32) if odd else fm.client_data([1.0, 2.0], F32)
+    case "nothing":
+        assert not odd or fm.replicate(mean([1.0])) == F32(1.0)
+        assert odd or fm.replicate(mean([1.0])) == F32(1.0)
+        print("agreed")
