@@ -109,7 +109,6 @@ class Communicator:
         # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
         self._spin = SPIN_CROWDED if self.ranks_on_node > node_cores else SPIN
         self._status = mpi.Status()
-        self._mine, self._agreed = np.zeros(1, np.int64), np.zeros(1, np.int64)
 
     def __repr__(self) -> str:
         return f"<Communicator rank {self.rank} of {self.size} on {self.host}>"
@@ -147,15 +146,18 @@ class Communicator:
             self._wait(self._comm.Ibcast(piece, root))
 
     def arrive(self, flag: int) -> int:
-        """Return the smallest `flag` of all ranks, once every rank has called this.
+        """Return the smallest `flag` of all ranks, once every rank has called this."""
+        return int(self.least(np.array([flag], dtype=np.int64))[0])
+
+    def least(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the elementwise minimum of the ranks' `words`, once every rank has called this.
 
         Waits politely, however long another rank works; the blocking Reduce that follows is then short.
         """
-        self._mine[0] = flag
-        if self.size == 1:
-            return int(self._mine[0])
-        self._wait(self._comm.Iallreduce(self._mine, self._agreed, self._mpi.MIN))
-        return int(self._agreed[0])
+        agreed = words.copy()
+        if self.size > 1:
+            self._wait(self._comm.Iallreduce(words, agreed, self._mpi.MIN))
+        return agreed
 
     def reduce_sum(self, buffer: NDArray[Any]) -> NDArray[Any] | None:
         """Add the ranks' `buffer`s (float64 or int64, contiguous) by MPI_Reduce(SUM) to rank 0, in place.
@@ -265,7 +267,11 @@ class Communicator:
         if not self.departed:
             return
         alone = len(self.departed) == self.size - 1 and waited > 2.0
-        early = [rank for rank, gone in self.departed.items() if gone.calls < self.call or gone.raised or alone]
+        # A rank that raised what all raise in this call has done its part: we are about to hear of the error ourselves.
+        outside = not self.doing
+        early = [
+            rank for rank, gone in self.departed.items() if gone.calls < self.call or (gone.raised and outside) or alone
+        ]
         for rank in early:
             if rank not in self._told:
                 self._told.add(rank)
@@ -353,6 +359,12 @@ def abort_world(code: int) -> None:
     """End the whole job with exit code `code`, where MPI is active.  Does not return."""
     time.sleep(BEFORE_ABORT)
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+
+
+def finalize() -> None:
+    """Finalise MPI where it is active: a rank that is gone without that may be taken for one that died."""
+    if is_active():
+        sys.modules["mpi4py.MPI"].Finalize()
 
 
 def _load_mpi() -> Any:

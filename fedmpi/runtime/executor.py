@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.ownership import Ranks, assign, homes
 from fedmpi.runtime.plan import Node, Stage
 from fedmpi.runtime.program import Program, closed, has_open_dimensions, leaf_shapes
-from fedmpi.runtime.reduction import Reduction
+from fedmpi.runtime.reduction import NO_REACH, Accumulator, Members, Reduction, Words
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
 
@@ -57,10 +58,10 @@ class Execution(Round):
                 self.attempt(functools.partial(self.serve, stage))
             self.descend(level, stage)
             self.move()
-            accumulators = self.train(stage)
+            sums = self.train(stage)
             if self.program.arrives(level):
-                self.agree()
-            self.reduce(stage, accumulators)
+                reach = self.agree(sums.reach() if isinstance(sums, Accumulator) else NO_REACH)
+                self.reduce(stage, sums, reach)
 
     # --- before the first stage ---
 
@@ -198,16 +199,16 @@ class Execution(Round):
 
     # --- up: client work, agreement, Reduce ---
 
-    def train(self, stage: Stage) -> dict[Node, Any]:
-        """Run the clients' part of a stage; return each reduction's accumulator (its members while sizes are open)."""
-        accumulators: dict[Node, Any] = {}
-        for node in stage.reductions:
-            is_open = has_open_dimensions(node.inputs[0].member)
-            accumulators[node] = [] if is_open else np.zeros(self.program.reduction(node).slots)
-        self.attempt(functools.partial(self.run_clients, stage, accumulators))
-        return accumulators
+    def train(self, stage: Stage) -> Accumulator | list[Members]:
+        """Run the clients' part of a stage; return its sums, or what they are of while the type leaves sizes open."""
+        sums: Accumulator | list[Members] = []
+        if not any(has_open_dimensions(node.inputs[0].member) for node in stage.reductions):
+            sums = Accumulator([self.program.reduction(node) for node in stage.reductions])
+        take = sums.add if isinstance(sums, Accumulator) else sums.append
+        self.attempt(functools.partial(self.run_clients, stage, take))
+        return sums
 
-    def run_clients(self, stage: Stage, accumulators: dict[Node, Any]) -> None:
+    def run_clients(self, stage: Stage, take: Callable[[Members], None]) -> None:
         resolve = self.values.__getitem__
         steps = []
         for node in stage.clients:
@@ -225,8 +226,8 @@ class Execution(Round):
                 except Exception as error:
                     where = f"{self.name}: {node.op} at {node.where}: {self.client_text(client, error)}"
                     raise ClientError(client, failures.annotated(error, where)) from error
-            for node, accumulator in accumulators.items():
-                self.accumulate(node, accumulator, values)
+            if stage.reductions:
+                take([tuple(values.of(value) for value in (*node.inputs, None)[:2]) for node in stage.reductions])
             for node, members in kept.items():
                 members.append(values[node])
         for node, members in kept.items():
@@ -248,50 +249,34 @@ class Execution(Round):
                 return function(values.of(node.inputs[1]))
         return values.of(node.inputs[0])  # zip
 
-    def accumulate(self, node: Node, accumulator: Any, values: _ClientValues) -> None:
-        value = values.of(node.inputs[0])
-        weight = values.of(node.inputs[1]) if len(node.inputs) > 1 else None
-        if isinstance(accumulator, list):
-            accumulator.append((value, weight))
-        else:
-            self.program.reduction(node).add(accumulator, value, weight)
-
-    def reduce(self, stage: Stage, accumulators: dict[Node, Any]) -> None:
-        """Reduce all sums and means of a stage in one message."""
-        reductions: dict[Node, Reduction] = {}
-        for node in stage.reductions:
-            members = accumulators[node]
-            if isinstance(members, list):
-                reductions[node] = self.settle(node, members)
-                accumulators[node] = np.zeros(reductions[node].slots)
-                for value, weight in members:
-                    reductions[node].add(accumulators[node], value, weight)
-            else:
-                reductions[node] = self.program.reduction(node)
-        if not reductions:
+    def reduce(self, stage: Stage, sums: Accumulator | list[Members], reach: Words) -> None:
+        """Reduce all sums and means of a stage in one message (infinities and NaN, if there are any, in another)."""
+        if not stage.reductions:
             return
-        message = np.concatenate([accumulators[n] for n in stage.reductions])
-        total = self.comm.reduce_sum(message)
-        if self.comm.rank == 0:
-            assert total is not None
-            at = 0
-            for node, reduction in reductions.items():
-                slots = total[at : at + reduction.slots]
-                at += reduction.slots
-                self.values[node] = self.attempt(functools.partial(self.finish, node, reduction, slots))
+        if not isinstance(sums, Accumulator):
+            members, sums = sums, Accumulator([self.settle(i, node, sums) for i, node in enumerate(stage.reductions)])
+            for member in members:
+                sums.add(member)
+            reach = self.agree(sums.reach())
+        total, special = self.comm.reduce_sum(sums.message(reach)), sums.special(reach)
+        if special is not None:
+            special = self.comm.reduce_sum(special)
+        if total is not None:
+            for node, (reduction, parts) in zip(stage.reductions, sums.results(reach, total, special), strict=True):
+                self.values[node] = self.attempt(functools.partial(self.finish, node, reduction, parts))
 
-    def finish(self, node: Node, reduction: Reduction, slots: Any) -> Any:
+    def finish(self, node: Node, reduction: Reduction, parts: Any) -> Any:
         try:
-            return reduction.result(slots)
+            return reduction.result(parts)
         except Exception as error:
             raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
 
-    def settle(self, node: Node, members: list[Any]) -> Reduction:
+    def settle(self, position: int, node: Node, members: list[Members]) -> Reduction:
         """Agree on the sizes that the type of a reduction's members leaves open."""
         member = node.inputs[0].member
         mine: dict[str, int] = {}  # the first client of each size
-        for client, (value, _) in zip(self.mine, members, strict=True):
-            mine.setdefault(json.dumps(leaf_shapes(member, value)), client)
+        for client, values in zip(self.mine, members, strict=True):
+            mine.setdefault(json.dumps(leaf_shapes(member, values[position][0])), client)
         data = np.frombuffer(json.dumps(mine).encode(), dtype=np.uint8)
         parts = [json.loads(part.tobytes()) for part in self.comm.allgather_bytes(data)]
         found = sorted((client, shapes) for part in parts for shapes, client in part.items())
@@ -340,4 +325,4 @@ class _ClientValues:
         """Return the value of a node or of a struct of nodes."""
         if isinstance(value, Parts):
             return tuple(self.of(part) for part in value.parts)
-        return self[value]
+        return None if value is None else self[value]

@@ -109,18 +109,23 @@ def _remembering(original: Callable[..., Any]) -> Any:
 
 
 def _after_goodbye(original: Callable[[int], Any]) -> Any:
-    """Return an os._exit that is heard of before MPI is initialised too; later, launchers notice it."""
+    """Return an os._exit that is heard of where launchers do not notice it: before MPI_Init, or with status 0.
+
+    (A job that MPICH ends for a rank that is gone without MPI_Finalize has that rank's exit code, which may be 0.)
+    """
 
     @functools.wraps(original)
     def os_exit(status: int) -> Any:
-        if _process.pid == os.getpid() and not _process.finished and not mpi.is_active():
-            if threading.current_thread() is not threading.main_thread():
+        if _process.pid == os.getpid() and not _process.finished and not (mpi.is_active() and status):
+            if threading.current_thread() is threading.main_thread():
+                frames = "".join(traceback.format_stack(sys._getframe(1))).rstrip("\n")
+                _process.exit_text, _process.exit_code = f"os._exit({status}) was called at\n{frames}", int(status)
+                _process.exit_calls = _calls()
+                with contextlib.suppress(Exception):
+                    _at_exit()
+                    mpi.finalize()
+            elif not mpi.is_active():
                 os.kill(os.getpid(), signal.SIGKILL)  # the main thread may be in MPI_Init, which is begun once
-            frames = "".join(traceback.format_stack(sys._getframe(1))).rstrip("\n")
-            _process.exit_text, _process.exit_code = f"os._exit({status}) was called at\n{frames}", int(status)
-            _process.exit_calls = _calls()
-            with contextlib.suppress(Exception):
-                _at_exit()
         original(status)
 
     return os_exit

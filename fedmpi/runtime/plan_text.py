@@ -49,16 +49,12 @@ def _lines(plan: Plan) -> Iterator[str]:
             if node.op == "federated_map":
                 yield f"clients: {_function(node)}"
         if program.arrives(level):
-            yield "agreement 8 B"
+            yield "agreement 32 B"
         if stage.reductions:
             open_ = any(has_open_dimensions(n.inputs[0].member) for n in stage.reductions)
-            size = (
-                "bytes as the values have"
-                if open_
-                else f"{sum(program.reduction(n).nbytes for n in stage.reductions):,} B"
-            )
-            yield from ["sizes: one gather to all"] * open_
-            yield f"Reduce {size} ({', '.join(n.op for n in stage.reductions)})"
+            slots = "" if open_ else f"{sum(program.reduction(n).slots for n in stage.reductions):,} "
+            yield from ["sizes: one gather to all, agreement 32 B"] * open_
+            yield f"Reduce {slots}exact sums ({', '.join(n.op for n in stage.reductions)})"
     if plan.gathered:
         yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
 

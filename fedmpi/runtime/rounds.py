@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.local.values import ArgumentError
@@ -14,6 +16,9 @@ from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN, Header
+
+Words = np.ndarray[Any, np.dtype[np.int64]]
+NOTHING: Words = np.zeros(3, dtype=np.int64)
 
 
 class _Turn:
@@ -98,14 +103,18 @@ class Round:
         self.failure = refuse(self.name, cause) if isinstance(cause, ArgumentError) else cause
         return None
 
-    def agree(self) -> None:
-        """Raise the first client's failure on all ranks if any rank has failed."""
+    def agree(self, words: Words = NOTHING) -> Words:
+        """Raise the first client's failure on all ranks if any has failed; else return the least of their three words.
+
+        Always four words in all: the agreement in which a rank reports a failure may be another one to the others.
+        """
         mine = failures.NO_FAILURE
         if self.failure is not None:
             mine = failures.flag(self.comm.rank, self.failed_client)
-        first = self.comm.arrive(int(mine))
-        if first != failures.NO_FAILURE:
-            self.raise_of(failures.rank_of(first))
+        least = self.comm.least(np.array([mine, *words], dtype=np.int64))
+        if least[0] != failures.NO_FAILURE:
+            self.raise_of(failures.rank_of(int(least[0])))
+        return least[1:]
 
     def raise_of(self, rank: int) -> None:
         """Raise the failure of one rank on every rank."""

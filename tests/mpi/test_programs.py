@@ -19,6 +19,6 @@ def test_equals_the_reference(comm, name, server_trains):
     want = fm.ReferenceContext().invoke(
         case.computation, case.arguments[0] if len(case.arguments) == 1 else case.arguments
     )
-    assert_same(got, want)
+    assert_same(got, want, bits=True)
     if case.expected is not None:
         assert_same(got, case.expected)

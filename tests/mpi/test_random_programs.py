@@ -1,7 +1,8 @@
 """Random well-typed programs give on these ranks what the reference evaluator gives.
 
-All ranks draw the same programs (no random seed, no database, no time limits).  A failure shows the program's tree; set
-``FEDMPI_TEST_PROGRAMS`` to try more of them.
+Hypothesis works on rank 0: it draws bytes, from which every rank makes the same program and arguments.  (Ranks that
+draw on their own can differ: Hypothesis also takes constants from the source files that are loaded.)  The environment
+variable ``FEDMPI_TEST_PROGRAMS`` says how many.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import collections
 import json
 import os
+import traceback
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fedmpi as fm
@@ -26,55 +28,87 @@ DTYPES = [
     np.float32, np.float32, np.int32, np.float64, np.int64, np.uint8, np.int8, np.uint64, np.bool_, np.str_,
     np.complex64, np.float16,
 ]  # fmt: skip
+SHAPES = [(), (), (), (2,), (0,), (None,), (2, None)]
 # Few types of sequences: each way to fold one is compiled.
 ELEMENTS = [fm.to_type(np.float32), fm.to_type(np.int32), fm.to_type(collections.OrderedDict(a=np.float32, b=np.int32))]
 NAMES = ["a", "b", "weights", "größe", "a.b", "class", "0"]
-# Eighths: sums and products of a few are exact, so that the order of a sum cannot matter.
-FLOATS = st.one_of(st.integers(-64, 64).map(lambda n: n / 8), st.sampled_from([-0.0, np.inf, -np.inf, np.nan]))
-TEXTS = st.sampled_from(["", "a", "Grüße", "\0", "x" * 50])
-
-tensors = st.builds(
-    lambda dtype, shape: fm.TensorType(dtype, () if dtype is np.str_ else shape),
-    st.sampled_from(DTYPES),
-    st.sampled_from([(), (), (), (2,), (0,), (None,), (2, None)]),
-)
-sequences = st.sampled_from(ELEMENTS).map(fm.SequenceType)
+SPECIAL = [-0.0, float("inf"), float("-inf"), float("nan")]
+TEXTS = ["", "a", "Grüße", "\0", "x" * 50]
 
 
-def structs(inner):
-    named = st.lists(st.tuples(st.sampled_from(NAMES), inner), max_size=3, unique_by=lambda item: item[0])
-    return st.one_of(
-        st.lists(inner, max_size=3).map(fm.to_type),
-        st.lists(inner, max_size=3).map(lambda parts: fm.to_type(tuple(parts)) if len(parts) != 1 else parts[0]),
-        named.map(lambda items: fm.to_type(collections.OrderedDict(items))),
-        named.map(lambda items: fm.to_type(dict(items))),
-        named.map(fm.StructType),
-    )
+class Draw:
+    """Choices made by bytes, one after the other; zeros when they are used up."""
 
+    def __init__(self, data):
+        self._bytes = iter(data)
 
-members = st.one_of(tensors, sequences, st.recursive(tensors, structs, max_leaves=5))
+    def below(self, n):
+        return next(self._bytes, 0) % n
 
+    def one_of(self, things):
+        return things[self.below(len(things))]
 
-def value_of(draw, type_, size):
-    """Draw a value; ``size`` is that of open dimensions."""
-    match type_:
-        case fm.SequenceType(element):
-            return [value_of(draw, element, size) for _ in range(draw(st.integers(0, 4)))]
-        case fm.StructType():
-            parts = [value_of(draw, part, size) for part in type_]
-            return parts if not type_.fields() else dict(zip(type_.fields(), parts, strict=True))
-    dtype, shape = type_.dtype, tuple(size if d is None else d for d in type_.shape)
-    if dtype.kind == "U":
-        return draw(TEXTS)
-    draws = {
-        "b": st.booleans(),
-        "f": FLOATS,
-        "c": st.builds(complex, FLOATS, FLOATS),
-        "i": st.one_of(st.integers(-3, 9), st.just(np.iinfo(dtype).max if dtype.kind in "iu" else 0)),
-        "u": st.integers(0, 9),
-    }
-    numbers = [draw(draws[dtype.kind]) for _ in range(int(np.prod(shape)))]
-    return np.array(numbers, dtype).reshape(shape)[()]
+    def maybe(self):
+        return self.below(2) == 1
+
+    # --- types ---
+
+    def tensor(self):
+        dtype = self.one_of(DTYPES)
+        return fm.TensorType(dtype, () if dtype is np.str_ else self.one_of(SHAPES))
+
+    def member(self):
+        match self.below(5):
+            case 0 | 1:
+                return self.tensor()
+            case 2:
+                return fm.SequenceType(self.one_of(ELEMENTS))
+        return self.struct(2)
+
+    def struct(self, depth):
+        parts = [
+            self.struct(depth - 1) if depth and self.below(4) == 0 else self.tensor() for _ in range(self.below(4))
+        ]
+        items = list(dict(zip([self.one_of(NAMES) for _ in parts], parts, strict=True)).items())
+        return fm.to_type(
+            self.one_of(
+                [
+                    parts,
+                    fm.StructType([(None, part) for part in parts]),
+                    dict(items),
+                    collections.OrderedDict(items),
+                    fm.StructType(items),
+                ]
+            )
+        )
+
+    # --- values ---
+
+    def number(self, dtype):
+        """Eighths: sums and products of a few are exact, so that the order of a sum cannot matter."""
+        match dtype.kind:
+            case "f":
+                return self.one_of(SPECIAL) if self.below(12) == 0 else (self.below(129) - 64) / 8
+            case "c":
+                return complex(self.number(np.dtype(np.float32)), self.number(np.dtype(np.float32)))
+            case "b":
+                return self.maybe()
+        limits = np.iinfo(dtype)
+        return self.one_of([limits.max, limits.min]) if self.below(20) == 0 else self.below(10) - 3 * (limits.min < 0)
+
+    def value(self, type_, size):
+        """Return a value; ``size`` is that of open dimensions."""
+        match type_:
+            case fm.SequenceType(element):
+                return [self.value(element, size) for _ in range(self.below(5))]
+            case fm.StructType():
+                parts = [self.value(part, size) for part in type_]
+                return dict(zip(type_.fields(), parts, strict=True)) if type_.fields() else parts
+        if type_.dtype.kind == "U":
+            return self.one_of(TEXTS)
+        shape = tuple(size if d is None else d for d in type_.shape)
+        numbers = [self.number(type_.dtype) for _ in range(int(np.prod(shape)))]
+        return np.array(numbers, type_.dtype).reshape(shape)[()]
 
 
 class Writer:
@@ -85,12 +119,10 @@ class Writer:
 
     def pick(self, wanted):
         found = [v for v in self.known if wanted(v.type_signature)]
-        return self.draw(st.sampled_from(found)) if found else None
+        return self.draw.one_of(found) if found else None
 
     def step(self):
-        grow = self.draw(
-            st.sampled_from([self.map, self.map, self.zip, self.reduce, self.reduce, self.down, self.part])
-        )
+        grow = self.draw.one_of([self.map, self.map, self.zip, self.reduce, self.reduce, self.down, self.part])
         grown = grow()
         if grown is not None:
             self.known.append(grown)
@@ -99,7 +131,7 @@ class Writer:
         value = self.pick(placed)
         if value is None:
             return None
-        if value.type_signature.member in map(fm.SequenceType, ELEMENTS) and self.draw(st.integers(0, 3)):
+        if value.type_signature.member in map(fm.SequenceType, ELEMENTS) and self.draw.below(4):
             return self.fold(value)
         return fm.federated_map(self.function(value.type_signature.member), value)
 
@@ -107,7 +139,7 @@ class Writer:
         element = value.type_signature.member.element
         step = {"<a=float32,b=int32>": add_pair, "float32": add_float, "int32": add_int}[str(element)]
         zero = {"<a=float32,b=int32>": 0.5, "float32": 0.5, "int32": 7}[str(element)]
-        match self.draw(st.integers(0, 3)):
+        match self.draw.below(4):
             case 0:
                 return fm.sequence_reduce(value, zero, step)
             case 1:
@@ -131,8 +163,8 @@ class Writer:
             made += [lambda x: x + one, lambda x: x * (one + one), lambda x: (x - x, one - x), lambda x: x == one]
         if isinstance(member, fm.StructType) and len(member):
             made += [lambda x: x[0], lambda x: tuple(reversed(list(x)))]
-        body = self.draw(st.sampled_from(made))
-        if self.draw(st.booleans()):
+        body = self.draw.one_of(made)
+        if self.draw.maybe():
             return fm.federated_computation(lambda x: body(x), member)
         return fm.python_computation(lambda x: x, member, result=member)
 
@@ -141,9 +173,7 @@ class Writer:
         if first is None:
             return None
         second = self.pick(lambda t: placed(t) and t.placement is first.type_signature.placement)
-        both = self.draw(
-            st.sampled_from([(first, second), [first], collections.OrderedDict(l=first, r=(second, first))])
-        )
+        both = self.draw.one_of([(first, second), [first], collections.OrderedDict(l=first, r=(second, first))])
         return fm.federated_zip(both)
 
     def reduce(self):
@@ -153,30 +183,29 @@ class Writer:
         value = self.pick(reducible)
         if value is None:
             return None
-        if all(kind(t.dtype) in ("float", "complex") for t in leaves(value.type_signature)) and self.draw(
-            st.booleans()
-        ):
+        floats = all(kind(t.dtype) in ("float", "complex") for t in leaves(value.type_signature))
+        if floats and self.draw.maybe():
             weight = self.pick(
                 lambda t: at(t, fm.CLIENTS) and t.member in map(fm.to_type, (np.int32, np.float32, np.uint8))
             )
-            return fm.federated_mean(value, weight if self.draw(st.booleans()) else None)
+            return fm.federated_mean(value, weight if self.draw.maybe() else None)
         if any(None in t.shape for t in leaves(value.type_signature)):
             return None
         return fm.federated_sum(value)
 
     def down(self):
-        if self.draw(st.booleans()):
+        if self.draw.maybe():
             value = self.pick(lambda t: at(t, fm.SERVER))
             return None if value is None else fm.federated_broadcast(value)
         value = self.pick(lambda t: not placed(t))
-        return fm.federated_value(2.5 if value is None else value, self.draw(st.sampled_from([fm.SERVER, fm.CLIENTS])))
+        return fm.federated_value(2.5 if value is None else value, self.draw.one_of([fm.SERVER, fm.CLIENTS]))
 
     def part(self):
         value = self.pick(lambda t: placed(t) and isinstance(t.member, fm.StructType) and len(t.member) > 0)
         if value is None:
             return None
-        index = self.draw(st.integers(0, len(value) - 1))
-        return value[index] if self.draw(st.booleans()) else value[index:]
+        index = self.draw.below(len(value))
+        return value[index] if self.draw.maybe() else value[index:]
 
 
 def placed(type_):
@@ -216,32 +245,30 @@ def add_pair(total, pair):
     return total + pair.a
 
 
-@st.composite
-def programs(draw):
-    """Draw a computation, the argument of a call and the number of clients."""
-    clients = draw(st.integers(0, 12))
-    size = draw(st.integers(0, 3))
-    types = [fm.type_at_clients(t) for t in draw(st.lists(members, min_size=1, max_size=3))]
-    types += [fm.type_at_server(t) for t in draw(st.lists(members, max_size=2))]
-    types += [fm.type_at_clients(t, all_equal=True) for t in draw(st.lists(tensors, max_size=1))]
-    types += draw(st.lists(tensors, max_size=2))
-    steps = draw(st.integers(1, 8))
-    wanted = draw(st.integers(1, 4))
+def program_of(data):
+    """Return a computation, the argument of a call and the number of clients."""
+    draw = Draw(data)
+    clients, size = draw.below(13), draw.below(4)
+    types = [fm.type_at_clients(draw.member()) for _ in range(1 + draw.below(3))]
+    types += [fm.type_at_server(draw.member()) for _ in range(draw.below(3))]
+    types += [fm.type_at_clients(draw.tensor(), all_equal=True) for _ in range(draw.below(2))]
+    types += [draw.tensor() for _ in range(draw.below(3))]
 
     def body(whole):
         writer = Writer(draw, whole)
-        for _ in range(steps):
+        for _ in range(1 + draw.below(10)):
             writer.step()
-        results = writer.known[-wanted:]
-        return draw(st.sampled_from([results, tuple(results), {f"r{i}": value for i, value in enumerate(results)}]))
+        results = writer.known[-1 - draw.below(4) :]
+        return draw.one_of([results, tuple(results), {f"r{i}": value for i, value in enumerate(results)}])
 
     program = fm.federated_computation(body, fm.StructType(types))
     argument = []
     for type_ in types:
-        if placed(type_) and not type_.all_equal:
-            argument.append([value_of(draw, type_.member, size) for _ in range(clients)])
+        member = type_.member if placed(type_) else type_
+        if at(type_, fm.CLIENTS) and not type_.all_equal:
+            argument.append([draw.value(member, size) for _ in range(clients)])
         else:
-            argument.append(value_of(draw, type_.member if placed(type_) else type_, size))
+            argument.append(draw.value(member, size))
     return program, argument, clients
 
 
@@ -254,25 +281,35 @@ def outcome(context, program, argument):
         return "refused"
 
 
-@given(programs(), st.booleans())
-@settings(
-    max_examples=PROGRAMS,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_equals_the_reference(comm, drawn, server_trains):
-    program, argument, clients = drawn
-    got = outcome(fm.MpiContext(server_trains=server_trains, num_clients=clients), program, argument)
-    want = outcome(fm.ReferenceContext(num_clients=clients), program, argument)
-    fm.set_default_context(fm.MpiContext())
-    trouble = ""
+def trouble_with(comm, data):
+    """Return in which way one program fails on any of the ranks, "" if in none."""
+    mine, program, argument = "", None, None
     try:
+        program, argument, clients = program_of(data)
+        got = outcome(fm.MpiContext(server_trains=len(data) % 2 == 1, num_clients=clients), program, argument)
+        want = outcome(fm.ReferenceContext(num_clients=clients), program, argument)
+        mine = f"{got}\n{want}\n"
         assert_same(got, want)
-    except AssertionError as error:
-        trouble = f"{program.type_signature}\n{program}\n{argument}\n{got}\n{want}\n{error}"
-    # All ranks fail if one does: they go on to the same program.
-    everyone = comm.allgather_bytes(np.frombuffer(json.dumps(trouble).encode(), np.uint8))
-    assert all(json.loads(part.tobytes()) == "" for part in everyone), trouble
+        mine = ""
+    except Exception:
+        mine += f"{program!r}\n{program}\n{argument}\n{traceback.format_exc()}"
+    parts = comm.allgather_bytes(np.frombuffer(json.dumps(mine).encode(), np.uint8))
+    return next(filter(None, (json.loads(part.tobytes()) for part in parts)), "")
+
+
+def test_equals_the_reference(comm):
+    @given(st.binary(min_size=150, max_size=700))
+    @settings(
+        max_examples=PROGRAMS, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    def on_the_server(data):
+        comm.bcast_bytes(np.frombuffer(data, np.uint8), root=0)
+        trouble = trouble_with(comm, data)
+        assert not trouble, trouble
+
+    if comm.rank == 0:
+        on_the_server()
+        comm.bcast_bytes(np.empty(0, np.uint8), root=0)
+        return
+    while len(data := comm.bcast_bytes(None, root=0)):
+        trouble_with(comm, data.tobytes())

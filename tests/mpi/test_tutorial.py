@@ -35,6 +35,17 @@ def test_federated_numbers(comm, data):
     np.testing.assert_allclose(numbers, FEDERATED, rtol=2e-6)
 
 
+def test_a_round_has_the_bits_of_the_reference(comm, data):
+    """The sum is the true sum: neither ranks nor owners change a bit of the model."""
+    clients = [batches[: 2 + digit % 3] for digit, batches in enumerate(data[0])]
+    arguments = (initial_model, 0.1, clients)
+    want = fm.ReferenceContext().invoke(tutorial.federated_train, arguments)
+    for server_trains in (False, True):
+        fm.set_default_context(fm.MpiContext(server_trains=server_trains))
+        got = fm.replicate(tutorial.federated_train(*arguments))
+        assert {name: got[name].tobytes() for name in got} == {name: want[name].tobytes() for name in want}
+
+
 def test_todays_form(comm, data):
     """TFF's page since 2021: learning rate and model are inserted into the sequence, losses added by a reduce."""
     with_rate = fm.to_type([("batch", BATCH_TYPE), ("learning_rate", np.float32)])

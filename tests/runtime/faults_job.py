@@ -119,6 +119,7 @@ WAYS = {
     "sys.exit(3)": lambda: sys.exit(3),
     "raise SystemExit": raise_system_exit,
     "os._exit(1)": lambda: os._exit(1),
+    "os._exit(0)": lambda: os._exit(0),
     "SIGKILL": killed_by(signal.SIGKILL),
     "SIGTERM": killed_by(signal.SIGTERM),
     "SIGINT": lambda: signal.raise_signal(signal.SIGINT),
@@ -280,7 +281,6 @@ def cache_is_no_folder(rank):
     """On one rank compiled code cannot be stored."""
     if rank == "all" or int(rank) == RANK:
         os.environ["FEDMPI_CACHE_DIR"] = __file__
-    assert fm.replicate(compiled_program()(VALUES)) == 14.0
     assert fm.replicate(compiled_program()(VALUES)) == 14.0
 
 
