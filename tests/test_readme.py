@@ -1,4 +1,4 @@
-"""What the README shows is true: its programs run, on one rank and on three, its commands exist, its error text is real."""
+"""What the README shows is true: its programs run on one rank and on three, its commands exist, its error is real."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def test_the_two_commands():
 
 
 @needs_mpi
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_tutorials_heart(tmp_path, ranks):
     script = tmp_path / "train.py"

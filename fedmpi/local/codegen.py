@@ -9,7 +9,7 @@ takes the whole function.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class Var:
 class Parts:
     """A struct known element by element."""
 
-    parts: tuple[Any, ...]
+    parts: Sequence[Any]
     type: StructType
 
 
@@ -63,6 +63,22 @@ class Lifted(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._env)
+
+
+class LiftedParts(Sequence[Any]):
+    """The parts of a struct around a function, each taken through ``lift`` when it is used.
+
+    Only what the function uses can be lifted: beside it stand values at the server, which other ranks do not have.
+    """
+
+    def __init__(self, parts: Sequence[Any], lift: Callable[[Any], Any]) -> None:
+        self._parts, self._lift = parts, lift
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._lift(self._parts[index])
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 _BINARY = {
@@ -184,9 +200,7 @@ class Generator:
 
     def kernel(self, expr: Kernel) -> LocalBody:
         kernel: LocalBody = expr.impl
-        if not kernel.compilable:
-            raise NotCompilable(f"{kernel.name} is a python_computation")
-        return kernel
+        return _compilable(kernel)
 
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
         if not isinstance(function, LocalBody):
@@ -274,6 +288,12 @@ def _part(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
     return struct.parts[index] if isinstance(struct, Parts) else Var(f"{generator.text(struct)}[{index}]", type_)
 
 
+def _compilable(body: LocalBody) -> LocalBody:
+    if not body.compilable:
+        raise NotCompilable(f"{body.name} is a python_computation")
+    return body
+
+
 def check_compilable(type_: Type) -> None:
     """Raise `NotCompilable` for a type that Numba has no form for."""
     match type_:
@@ -304,12 +324,14 @@ def generate(function: Any, parameter: Type | None, result: Type) -> tuple[Gener
 
     def lift(value: Any) -> Any:
         match value:
-            case LocalBody() | Var() | Mapped():
+            case LocalBody():
+                return _compilable(value)
+            case Var() | Mapped():
                 return value
             case Closure(code, env):
                 return Closure(code, Lifted(env, lift))
             case Parts(parts, type_):
-                return Parts(tuple(map(lift, parts)), type_)
+                return Parts(LiftedParts(parts, lift), type_)
         if id(value) not in lifted:
             captured.append(value)
             lifted[id(value)] = generator.parameter(value.type)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fedmpi.language.expressions import Apply, Closure, Expr, Kernel, evaluate, walk
-from fedmpi.language.types import FunctionType, Type
+from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.bodies import LocalBody
-from fedmpi.local.codegen import Lifted, NotCompilable, Parts
+from fedmpi.local.codegen import Lifted, LiftedParts, NotCompilable, Parts
 from fedmpi.local.compiled import CompiledFunction
 from fedmpi.local.interpret import Interpreter
 
@@ -43,10 +43,17 @@ def concrete(value: Any, resolve: Resolve) -> Any:
         case LocalBody() | None:
             return value
         case Closure(function, env):
-            return Closure(function, Lifted(env, lambda v: concrete(v, resolve)))
+            return Closure(function, Lifted(env, lambda v: _captured(v, resolve)))
         case Parts(parts):
             return tuple(concrete(part, resolve) for part in parts)
     return resolve(value)
+
+
+def _captured(value: Any, resolve: Resolve) -> Any:
+    """Return a value around a function; of a struct with placed values in it, those parts that the function uses."""
+    if isinstance(value, Parts) and is_federated(value.type):
+        return LiftedParts(value.parts, lambda part: _captured(part, resolve))
+    return concrete(value, resolve)
 
 
 def has_loop(expr: Expr) -> bool:

@@ -361,12 +361,6 @@ def abort_world(code: int) -> None:
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
 
 
-def finalize() -> None:
-    """Finalise MPI where it is active: a rank that is gone without that may be taken for one that died."""
-    if is_active():
-        sys.modules["mpi4py.MPI"].Finalize()
-
-
 def _load_mpi() -> Any:
     """Return mpi4py.MPI, initialised; check the launch before and after."""
     try:

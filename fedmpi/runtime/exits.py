@@ -123,7 +123,6 @@ def _after_goodbye(original: Callable[[int], Any]) -> Any:
                 _process.exit_calls = _calls()
                 with contextlib.suppress(Exception):
                     _at_exit()
-                    mpi.finalize()
             elif not mpi.is_active():
                 os.kill(os.getpid(), signal.SIGKILL)  # the main thread may be in MPI_Init, which is begun once
         original(status)

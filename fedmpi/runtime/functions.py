@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedmpi.language.computation import Computation
@@ -14,6 +15,7 @@ from fedmpi.language.expressions import (
     Kernel,
     Lambda,
     Literal,
+    Select,
     Struct,
     evaluate,
     free,
@@ -63,16 +65,36 @@ def as_computation(value: Any, type_: FunctionType) -> Computation:
     return Computation(_quote(value, type_), name="returned function")
 
 
+def _path(use: Expr) -> tuple[int, ...]:
+    return (*_path(use.source), use.index) if isinstance(use, Select) else ()
+
+
+def _quote_used(value: Any, type_: Type, paths: Sequence[tuple[int, ...]]) -> Expr:
+    """Return the expression of a captured value; what no path selects, maybe a placed value, is left empty."""
+    if () in paths or not isinstance(type_, StructType):
+        return _quote(value, type_)
+    parts: list[Expr] = []
+    for index, part in enumerate(type_):
+        inside = [path[1:] for path in paths if path[0] == index]
+        parts.append(_quote_used(value[index], part, inside) if inside else _NOTHING)
+    return Struct(tuple(parts), StructType([part.type for part in parts]))
+
+
+_NOTHING = Struct((), StructType([]))
+
+
 def _quote(value: Any, type_: Type) -> Expr:
     """Return the expression of a normalised value."""
     match value, type_:
         case LocalBody(), _:
             return Kernel(value, value.type)
         case Closure(function, env), _:
-            used = {root.name: root.type for root in map(root_of, free(function))}
-            if not used:
+            uses = list(free(function))
+            if not uses:
                 return function
-            captured = tuple((name, _quote(env[name], t)) for name, t in used.items())
+            roots = {root.name: root.type for root in map(root_of, uses)}
+            paths = {name: [_path(use) for use in uses if root_of(use).name == name] for name in roots}
+            captured = tuple((name, _quote_used(env[name], t, paths[name])) for name, t in roots.items())
             body = Block(captured, function.body, function.body.type)
             return Lambda(function.parameter, body, function.type)
         case str(), TensorType():

@@ -20,6 +20,8 @@ from fedmpi.language.expressions import (
     Apply,
     Call,
     Closure,
+    Env,
+    Expr,
     Kernel,
     Literal,
     Select,
@@ -238,9 +240,16 @@ def _symbols(value: Any) -> Iterator[Node]:
             for part in parts:
                 yield from _symbols(part)
         case Closure(function, env):
-            for name in {root_of(use).name for use in free(function)}:
-                if name in env:
-                    yield from _symbols(env[name])
+            for use in free(function):
+                yield from _symbols(_captured(use, env))
+
+
+def _captured(use: Expr, env: Env) -> Any:
+    """Return what a free use in a function stands for: of a struct, the part alone that it selects."""
+    if isinstance(use, Select):
+        source = _captured(use.source, env)
+        return source.parts[use.index] if isinstance(source, Parts) else source
+    return env[root_of(use).name]
 
 
 def node_inputs(node: Node) -> list[Node]:

@@ -18,13 +18,13 @@ import pytest
 from fedmpi.data import mnist
 from tests.mpijob import ROOT, mpiexec, run_command, run_job
 
-FEDMPI = (sys.executable, "-m", "fedmpi.cli")
+FEDMPI = (sys.executable, "-m", "fedmpi")
 SCRIPT = Path(__file__).with_name("launched_job.py")
 MINUTES = 180  # seconds: compiling for the first time on a busy machine
 ALL_AGREE = "18 of 18 numbers agree with the published ones within 2e-06"
 
 needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
-pytestmark = needs_mpiexec
+pytestmark = [needs_mpiexec, pytest.mark.slow]
 
 
 def fedmpi(ranks, *words, timeout=MINUTES, env=None):

@@ -268,3 +268,32 @@ def test_scopes_can_be_left():
 
     assert seen[0] is None
     assert seen[1].name == "body"
+
+
+def test_what_the_result_does_not_need_is_left_out():
+    def body(v):
+        fm.federated_mean(v)
+        total = fm.federated_sum(v)
+        return fm.federated_map(fc(lambda x: x + x, f32), total)
+
+    text = str(fc(body, FC))
+    assert "federated_mean" not in text
+    assert text.count("federated_sum") == text.count("federated_map") == 1
+
+
+def test_a_returned_function_must_use_no_placed_value():
+    def body(server):
+        return fc(lambda v: fm.federated_zip((v, fm.federated_broadcast(server))), FC)
+
+    text = (
+        r"body: a function that is returned must use no placed value, found server of type float32@SERVER\n  at test_"
+    )
+    with pytest.raises(TypeError, match=text):
+        fc(body, FS)
+    with pytest.raises(TypeError, match="must use no placed value"):
+        fc(lambda s: [1, body(s)], FS)
+
+    def used_inside(server, v):
+        return body(server)(v)
+
+    assert signature(used_inside, FS, FC).endswith("{<float32,float32>}@CLIENTS)")

@@ -16,6 +16,7 @@ import pytest
 import fedmpi as fm
 from fedmpi.local import cache
 
+pytestmark = pytest.mark.slow
 F32 = np.float32
 
 PROGRAM = """

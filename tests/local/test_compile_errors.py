@@ -11,6 +11,7 @@ import pytest
 import fedmpi as fm
 from fedmpi.local import cache
 
+pytestmark = pytest.mark.slow
 F32 = np.float32
 VECTOR = fm.TensorType(F32, [None])
 BATCH = OrderedDict(x=VECTOR, y=fm.TensorType(np.int32, [None]))

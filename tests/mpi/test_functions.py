@@ -186,3 +186,39 @@ def test_many_operators_and_nested_functions(comm):
         return s
 
     same(fc(stages, AT_CLIENTS(F32), AT_SERVER(F32)), [1.0, 1.0], 0.0, want=F32(20.0))
+
+
+def test_captures_beside_values_at_the_server(comm):
+    """Other ranks do not have what is at the server: of a struct, a function takes along only what it uses."""
+    floats = AT_CLIENTS(FLOATS)
+    scaled = fc(lambda x, rate: x * rate, F32, F32)
+
+    def body(server, rate, v):
+        fn = fc(lambda q: fm.sequence_sum(fm.sequence_map(fc(lambda x: scaled(x, rate), F32), q)), FLOATS)
+        return server, fm.federated_map(fn, v)
+
+    program = fc(body, AT_SERVER(F32), F32, floats)
+    same(program, 1.0, 2.0, [[1.0], [2.0]], want=(F32(1.0), [F32(2.0), F32(4.0)]))
+    # It is one compiled loop.
+    ready = fm.MpiContext().program(program)
+    assert ready.function(next(n for stage in ready.plan.stages for n in stage.clients))._compiled is not None
+    mixed = fm.to_type({"s": AT_SERVER(F32), "u": F32, "t": (F32, F32), "c": AT_CLIENTS(F32)})
+    same(
+        fc(lambda a: fm.federated_map(fc(lambda x: fc(lambda y: (y, a.u, a.t), F32)(x), F32), a.c), mixed),
+        {"s": 1.0, "u": 2.0, "t": (3.0, 4.0), "c": [5.0]}, want=[(F32(5.0), F32(2.0), (F32(3.0), F32(4.0)))],
+    )  # fmt: skip
+    fm.set_default_context(fm.MpiContext())
+    function, _ = fc(lambda rate, server: (fc(lambda x: x * rate, F32), server), F32, AT_SERVER(F32))(2.0, 1.0)
+    assert function(3.0) == F32(6.0)
+
+
+def test_a_capture_waits_for_nothing_but_itself(comm):
+    both = fc(lambda v, u: (fm.federated_mean(v), u), AT_CLIENTS(F32), F32)
+
+    def body(v, u):
+        pair = both(v, u)
+        return fm.federated_map(fc(lambda x: x + pair[1], F32), v)
+
+    program = fc(body, AT_CLIENTS(F32), F32)
+    assert "Reduce" not in str(fm.plan(program))
+    assert fm.replicate(program([1.0], 2.0)) == [F32(3.0)]

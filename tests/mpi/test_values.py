@@ -92,8 +92,8 @@ def test_a_result_that_is_a_container_is_a_container_of_placeholders(comm):
 @pytest.mark.parametrize(
     "value",
     [
-        3, 2.5, "text", None, True, 1 + 2j, F32(1.5), np.arange(6.0).reshape(2, 3), np.array([], np.int32), [], (),
-        {}, [1, (2.0, "a"), {"b": np.zeros(2), "c": [None]}], collections.OrderedDict(z=1, a=2), np.array(5), np.bool_(True),
+        3, 2.5, "text", None, True, 1 + 2j, F32(1.5), np.arange(6.0).reshape(2, 3), np.array([], np.int32), [], (), {},
+        [1, (2.0, "a"), {"b": np.zeros(2), "c": [None]}], collections.OrderedDict(z=1, a=2), np.array(5), np.True_,
     ],
     ids=str,
 )  # fmt: skip

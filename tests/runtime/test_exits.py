@@ -14,6 +14,7 @@ WITHIN = 10  # seconds: the promise
 WAITS = r"rank [012] waits in call {} \(federated_train at train\.py:30\)"
 
 needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+pytestmark = pytest.mark.slow
 
 
 def run(way, ranks=3):

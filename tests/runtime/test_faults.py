@@ -12,8 +12,7 @@ from tests.mpijob import ROOT, TIMED_OUT, mpiexec, run_command, run_job
 JOB = Path(__file__).with_name("faults_job.py")
 WITHIN = 10  # seconds: the promise
 
-pytestmark = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
-slow = pytest.mark.slow
+pytestmark = [pytest.mark.skipif(mpiexec() is None, reason="no mpiexec"), pytest.mark.slow]
 
 
 def run(ranks, *words, within=WITHIN):
@@ -51,7 +50,7 @@ def departures():
         for k, way in enumerate(("raise", "sys.exit(3)", "SIGINT", softly[i % 2], *deaths)):
             ranks = 2 + (i + k // 2) % 2
             who = 0 if place == "server" or (i + k) % 2 else ranks - 1
-            yield pytest.param(way, place, who, ranks, marks=slow if place in ("server", "packing", "after") else ())
+            yield way, place, who, ranks
 
 
 @pytest.mark.parametrize(("way", "place", "who", "ranks"), list(departures()))
@@ -78,13 +77,13 @@ def test_leaving(way, place, who, ranks):
             assert f"[rank {who}] {way} was called at\n" in result.stderr, result
 
 
-@pytest.mark.parametrize(("number", "code"), [("2", 130), pytest.param("15", None, marks=slow)])
+@pytest.mark.parametrize(("number", "code"), [("2", 130), ("15", None)])
 def test_a_signal_to_a_rank_that_waits(number, code):
     result = run(3, "signalled_while_waiting", number)
     assert result.returncode == (code or result.returncode) != 0, result
 
 
-@pytest.mark.parametrize("way", ["SIGINT", pytest.param("sys.exit(3)", marks=slow)])
+@pytest.mark.parametrize("way", ["SIGINT", "sys.exit(3)"])
 def test_a_rank_that_leaves_a_call_cannot_go_on(way):
     said = (
         r"\[rank 2\] left call 2 \(train at .*\) by an exception that no other rank knows of, caught it, and now calls"
@@ -107,18 +106,18 @@ HOMES = "they differ in which rank owns which client"
         ("more", 0, "rank 1 ended its script after 3 calls; rank 0 waits in call 4"),
         ("more", 1, "rank 0 ended its script after 3 calls; rank 1 waits in call 4"),
         ("different", 0, PROGRAMS),
-        pytest.param("different", 1, PROGRAMS, marks=slow),
+        ("different", 1, PROGRAMS),
         ("different_clients", 0, CLIENTS),
-        pytest.param("different_clients", 1, CLIENTS, marks=slow),
-        pytest.param("different_types", 1, PROGRAMS, marks=slow),
+        ("different_clients", 1, CLIENTS),
+        ("different_types", 1, PROGRAMS),
         ("different_lists", 1, HOMES),
-        pytest.param("different_lists_packed", 1, HOMES, marks=slow),
+        ("different_lists_packed", 1, HOMES),
         ("different_client_data", 0, HOMES),
         ("different_homes", 1, HOMES),
         ("replicate_alone", 0, PROGRAMS),
-        pytest.param("replicate_alone", 1, PROGRAMS, marks=slow),
-        pytest.param("client_data_alone", 0, PROGRAMS, marks=slow),
-        pytest.param("client_data_alone", 1, PROGRAMS, marks=slow),
+        ("replicate_alone", 1, PROGRAMS),
+        ("client_data_alone", 0, PROGRAMS),
+        ("client_data_alone", 1, PROGRAMS),
     ],
 )
 def test_ranks_that_disagree(name, who, said):
@@ -153,7 +152,8 @@ def told_by(ranks):
     """Return what each rank caught, by the error: classes, text, its length, whether the user's line is told."""
     result = run(ranks, "errors")
     ends_well(result, ranks)
-    lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("[")]
+    # The launcher may put another rank's "done" beside a line.
+    lines = [json.loads(line) for line in re.findall(r'\["[^\n]*\]', result.stdout)]
     return {name: [tuple(map(_frozen, caught)) for caught in everyone] for name, everyone in lines}
 
 
@@ -207,7 +207,7 @@ def test_every_error_is_the_same_on_all_ranks_and_the_program_goes_on(ranks):
         assert length > 1_000_000 if name == "huge" else length < 300
 
 
-@pytest.mark.parametrize("name", ["cause", "huge", pytest.param("not ASCII", marks=slow), "strange"])
+@pytest.mark.parametrize("name", ["cause", "huge", "not ASCII", "strange"])
 def test_an_uncaught_error_is_printed_by_each_rank(name):
     result = run(3, "uncaught", name)
     ends(result, 1, [rf"\[rank {rank}\] (\w+\.)*\w*Error: .*train: federated_map at " for rank in range(3)])
@@ -218,9 +218,7 @@ def test_an_uncaught_error_is_printed_by_each_rank(name):
             assert re.search(rf"\[rank {rank}\].*KeyError: 'inner'", result.stderr), result
 
 
-@pytest.mark.parametrize(
-    "name", ["catch_and_go_on", pytest.param("error_in_every_round", marks=slow), "result_refused"]
-)
+@pytest.mark.parametrize("name", ["catch_and_go_on", "error_in_every_round", "result_refused"])
 def test_errors_that_are_caught(name):
     ends_well(run(3, name), 3)
 
@@ -232,19 +230,19 @@ def test_errors_that_are_caught(name):
     ("words", "ranks"),
     [
         (("local_alone", 0), 3),
-        pytest.param(("local_alone", 1), 2, marks=slow),
+        (("local_alone", 1), 2),
         (("long_work_after_the_last_call",), 3),
-        pytest.param(("long_work_at_a_client",), 3, marks=slow),
+        (("long_work_at_a_client",), 3),
         (("server_trains",), 2),
         (("halves",), 3),
-        pytest.param(("halves",), 2, marks=slow),
+        (("halves",), 2),
     ],
 )
 def test_what_is_no_error(words, ranks):
     ends_well(run(ranks, *words), ranks)
 
 
-@pytest.mark.parametrize("who", [1, pytest.param("all", marks=slow)])
+@pytest.mark.parametrize("who", [1, "all"])
 def test_a_cache_that_cannot_be_written(who):
     """A rank then compiles for itself."""
     ends_well(run(2, "cache_is_no_folder", who, within=60), 2)
@@ -258,12 +256,11 @@ def test_a_closed_stdout(who):
     assert result.stderr == "", result
 
 
-@pytest.mark.parametrize("who", [0, pytest.param(1, marks=slow)])
+@pytest.mark.parametrize("who", [0, 1])
 def test_an_error_that_nobody_can_print_ends_the_job(who):
     ends(run(3, "closed_streams_and_an_error", who), 1)
 
 
-@slow
 def test_an_error_in_a_thread_is_printed_and_the_script_goes_on():
     """As in Python without MPI; `fedmpi run` ends the job."""
     result = run(2, "thread_raises", 1)
@@ -283,11 +280,12 @@ def test_an_error_in_one_of_several_communicators_names_the_rank_of_the_job():
     ends(run(3, "halves_then_raise"), 1, said)
 
 
-@slow
 def test_an_exit_in_one_of_several_communicators():
     ends(run(3, "halves_then_exit"), 3, "rank 2 ended its script after 3 calls; rank 1 waits in call 4")
 
 
 def test_opening_a_communicator_whose_ranks_have_left():
     said = "rank 1 ended its script after 3 calls; rank 2 waits in call 3 \\(outside a federated computation\\)"
-    ends(run(3, "halves_then_world"), 1, said)
+    result = run(3, "halves_then_world")
+    ends(result, result.returncode, said)
+    assert result.returncode != 0, result  # 1, but Open MPI's mpiexec may crash over an abort from there

@@ -52,7 +52,14 @@ def test_float32_sums_and_means(numbers, ranks, others):
         assert bits(total) == bits(np.float32(np.nan))
 
 
-@given(st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 1000)), min_size=1, max_size=12), st.integers(1, 4))
+@given(
+    st.lists(
+        st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 1000)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 4),
+)
 @settings(max_examples=100, deadline=None)
 def test_weighted_means(pairs, ranks):
     reduction = Reduction(fm.to_type((np.float32, [2])), mean=True, weight=fm.to_type(np.int32))

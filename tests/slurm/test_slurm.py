@@ -12,11 +12,12 @@ from tests.mpijob import ROOT, Result, mpiexec, run_command
 from tests.slurm import slurm_node
 
 TUTORIAL = ROOT / "jobs" / "tutorial.sbatch"
-FEDMPI = (sys.executable, "-m", "fedmpi.cli")
+FEDMPI = (sys.executable, "-m", "fedmpi")
 ALL_AGREE = "18 of 18 numbers agree with the published ones"
 MINUTES = 180  # seconds: compiling for the first time on a busy machine
 
 needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+pytestmark = pytest.mark.slow
 
 
 def wheel(name):
