@@ -166,6 +166,8 @@ def _feed_function(digest: Any, function: types.FunctionType, seen: set[int]) ->
     if id(function) in seen:
         return
     seen.add(id(function))
+    # Loading compiled code imports the module that it came from: it must be the one that asks, which is there already.
+    digest.update(f"{function.__globals__.get('__name__')}".encode())
     _feed_code(digest, function.__code__, seen)
     _feed(digest, function.__defaults__, seen)
     for cell in function.__closure__ or ():

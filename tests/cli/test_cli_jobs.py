@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -208,7 +209,7 @@ def test_a_number_that_is_not_the_published_one_is_an_error():
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_ranks():
-    pipeline = f"{mpiexec()} -n 3 {' '.join(FEDMPI)} tutorial --rounds 1 | head -1"
+    pipeline = shlex.join([str(mpiexec()), "-n", "3", *FEDMPI, "tutorial", "--rounds", "1"]) + " | head -1"
     result = run_command(["bash", "-o", "pipefail", "-c", pipeline], timeout=MINUTES)
     assert result.stdout.startswith("fedmpi tutorial on 3 ranks"), result
     assert "Traceback" not in result.stderr

@@ -261,3 +261,20 @@ def test_blas_runs_on_one_thread(tmp_path):
     script.write_text(THREADS)
     result, *_ = finish(start(script, tmp_path / "cache", OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2"))
     assert result == "2 {1}"
+
+
+def test_the_same_body_in_two_modules(tmp_path):
+    """Numba imports the module that compiled code came from: this ran the other module, which then waited for ever."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(
+            f"import numpy as np\nimport fedmpi as fm\nprint('{name} runs')\n"
+            "@fm.numba_computation(np.float32)\ndef half(x):\n    return x / 2\nprint(half(1.0))\n"
+        )
+        (tmp_path / f"use_{name}.py").write_text(f"import {name}\n")
+    for name in ("one", "two", "two"):
+        process = start(tmp_path / f"use_{name}.py", tmp_path / "cache", NUMBA_DEBUG_CACHE="0")
+        try:
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert said.split("\n") == [f"{name} runs", "0.5", ""]
