@@ -110,9 +110,10 @@ def _wrong_launch(launch: Launch, library: str) -> LaunchError:
 def _right_command(launch: Launch, library: str) -> str:
     program = shlex.join(sys.orig_argv)
     if len(program) > 200 or "\n" in program:
-        program = f"{sys.executable} ..."
+        program = f"{shlex.quote(sys.executable)} ..."
     mpiexec = Path(sys.prefix, "bin", "mpiexec")
-    by_mpiexec = f"{mpiexec if mpiexec.exists() else f'the mpiexec of {library}'} -n {launch.size} {program}"
+    command = shlex.quote(str(mpiexec)) if mpiexec.exists() else f"the mpiexec of {library}"
+    by_mpiexec = f"{command} -n {launch.size} {program}"
     if launch.name != "srun":
         return by_mpiexec
     plugin = "pmix" if library == "Open MPI" else "pmi2"

@@ -85,7 +85,8 @@ def test_the_job_script_runs_the_tutorial_from_any_folder(slurm, srun, venv, tmp
 
 @needs_mpiexec
 def test_the_job_script_runs_with_mpiexec(slurm, venv, tmp_path):
-    env = {"FEDMPI_VENV": str(venv), "FEDMPI_LAUNCH": f"{mpiexec()} -n 3"}
+    path = os.pathsep.join([os.path.dirname(mpiexec()), os.environ["PATH"]])
+    env = {"FEDMPI_VENV": str(venv), "FEDMPI_LAUNCH": "mpiexec -n 3", "PATH": path}
     facts, log = log_of(slurm, slurm.submit(TUTORIAL, "--rounds", "1", env=env, cwd=tmp_path), tmp_path)
     assert facts["JobState"] == "COMPLETED", log
     assert "fedmpi tutorial on 3 ranks" in log
