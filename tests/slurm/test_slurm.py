@@ -156,7 +156,7 @@ FOREIGN = {"pmi2": ["Open MPI's mpiexec"], "pmix": ["MPICH's mpiexec", "srun"], 
 def test_the_launcher_of_another_mpi_is_refused(launcher):
     result = run_command([*FEDMPI, "tutorial"], timeout=60, env=OTHER[launcher])
     refused(result, f"{launcher} started 3 processes", "alone in a world of size 1")
-    right = f"srun --mpi={PLUGIN} -n 3" if launcher == "srun" else f"{mpiexec()} -n 3"
+    right = f"srun --mpi={PLUGIN} -n 3" if launcher == "srun" else f"{shlex.quote(str(mpiexec()))} -n 3"
     assert right in result.stderr
 
 
