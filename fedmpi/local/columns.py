@@ -215,46 +215,9 @@ def conformed_sequence(sequence: PackedSequence, element: Type) -> PackedSequenc
     return PackedSequence(pack(element, list(sequence)), 0, len(sequence))
 
 
-def zip_columns(type_: StructType, columns: Sequence[Column], count: int) -> Column:
-    """Return the column of structs whose elements are the values of ``columns``; nothing is copied."""
-    return Column(type_, count, tuple(a for column in columns for a in column.arrays))
-
-
-def pick(column: Column, index: int) -> Column:
-    """Return the column of element ``index`` of a column of structs; nothing is copied."""
-    assert isinstance(column.type, StructType)
-    parts = list(column.type)
-    at = sum(arity(t) for t in parts[:index])
-    return Column(parts[index], column.count, column.arrays[at : at + arity(parts[index])])
-
-
 def take(column: Column, indices: Sequence[int]) -> Column:
     """Return a new column of the values at ``indices``, in that order."""
     return pack(column.type, [column[i] for i in indices])
-
-
-def sizes(column: Column) -> Array:
-    """Return the bytes of data of each value, int64[count]: what ownership balances."""
-    return _sizes(column.type, column.arrays, 0, column.count)
-
-
-def _sizes(type_: Type, arrays: tuple[Array, ...], at: int, count: int) -> Array:
-    match type_:
-        case TensorType():
-            data = arrays[at]
-            row = data[:1].nbytes if len(data) else 0
-            return np.full(count, row, dtype=np.int64) if layout(type_) == "fixed" else np.diff(arrays[at + 1]) * row
-        case StructType():
-            total = np.zeros(count, dtype=np.int64)
-            for part in type_:
-                total += _sizes(part, arrays, at, count)
-                at += arity(part)
-            return total
-        case SequenceType(element):
-            offsets = arrays[at]
-            inner = np.concatenate([[0], np.cumsum(_sizes(element, arrays, at + 1, int(offsets[-1])))])
-            return np.asarray(inner[offsets[1:]] - inner[offsets[:-1]], dtype=np.int64)
-    raise TypeError(f"a column cannot hold values of type {type_}")
 
 
 # --- messages: a column as bytes -------------------------------------------------------------------------------------

@@ -20,11 +20,8 @@ from fedmpi.local.columns import (
     leaf_formats,
     offsets_of,
     pack,
-    pick,
-    sizes,
     take,
     to_bytes,
-    zip_columns,
 )
 from fedmpi.local.values import normalise
 
@@ -120,17 +117,6 @@ def test_selections(drawn, data):
     assert len(taken) == len(indices)
     for got, index in zip(taken, indices, strict=True):
         same(got, values[index])
-    whole = sizes(column)
-    assert whole.dtype == np.int64
-    assert len(whole) == len(values)
-    if isinstance(type_, StructType):
-        picked = [pick(column, i) for i in range(len(type_))]
-        for i, part in enumerate(picked):
-            for got, value in zip(part, values, strict=True):
-                same(got, value[i])
-        zipped = zip_columns(type_, picked, len(values))
-        assert to_bytes(zipped).tobytes() == to_bytes(column).tobytes()
-        assert all(a is b for a, b in zip(zipped.arrays, column.arrays, strict=True))
 
 
 @many
@@ -160,7 +146,6 @@ def test_batches_are_views_of_one_array():
     assert y_offsets.tolist() == [0, 3, 5, 9]
     assert np.shares_memory(column[2][0][0], x)
     assert not column[2][0][1].flags.writeable
-    assert sizes(column).tolist() == [3 * 16 + 5 * 4, 0, 3 * 16 + 4 * 4]
     assert y[0] == 2
 
 
