@@ -299,4 +299,4 @@ def reduction_of(node: Node, member: Type) -> Reduction:
     if len(node.inputs) > 1:
         weight = node.inputs[1].member
         assert isinstance(weight, TensorType)
-    return Reduction(member, mean=node.op == "federated_mean", weight=weight)
+    return Reduction(member, node.op == "federated_mean", weight)
