@@ -12,7 +12,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
 from fedmpi.local.codegen import Generator, generate
-from fedmpi.local.columns import conformed_sequence
+from fedmpi.local.columns import conformed_sequence, dense_sequence
 
 
 class CompiledFunction:
@@ -67,7 +67,7 @@ def flatten(value: Any, type_: Type, out: list[Any]) -> None:
             for part, part_type in zip(value, type_, strict=True):
                 flatten(part, part_type, out)
         case SequenceType(element):
-            value = conformed_sequence(value, element)
+            value = dense_sequence(conformed_sequence(value, element))
             out += value.column.arrays
             out += (value.start, value.stop)
 
