@@ -16,6 +16,9 @@ sequence                        ``offsets int64[count + 1]``, then the arrays of
 A client's data, ``<x=float32[?,784],y=int32[?]>*``, for all clients of a rank is such a column: every example's pixels
 lie in one contiguous array, a batch is a view.  Values are *normalised*: a tensor is a NumPy scalar or a contiguous
 array, a struct a tuple, a sequence a `PackedSequence`, a text a `str`.
+
+A float leaf may be stored in another form, which keeps its slots: its ``data`` is then a uint8 array of the u in
+u / 255.0 (`fedmpi.local.pixels`) or, for ``float[?, d]``, a `Csr`.  An element is the dense array, bit for bit.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.pixels import widen
+from fedmpi.local.sparse import Csr, expanded
 
 Array = np.ndarray[Any, Any]
-_ALIGN = 64  # of each array in a message: a view of the received bytes is then as good as an array of its own
+Slot = Any  # an array or, for the data of a sparse leaf, a `Csr`
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Column:
 
     type: Type
     count: int
-    arrays: tuple[Array, ...]
+    arrays: tuple[Slot, ...]
 
     def __len__(self) -> int:
         return self.count
@@ -53,8 +58,9 @@ class Column:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(a.nbytes for a in self.arrays)
+        """Bytes of all arrays; offsets that several leaves share count once."""
+        arrays = {id(a): a for slot in self.arrays for a in (slot[:3] if isinstance(slot, Csr) else (slot,))}
+        return sum(a.nbytes for a in arrays.values())
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,26 @@ def arity(type_: Type) -> int:
     raise TypeError(f"a column cannot hold values of type {type_}")
 
 
-def _element(type_: Type, arrays: tuple[Array, ...], at: int, i: int) -> Any:
+def form(slot: Slot, tensor: TensorType) -> str:
+    """Return how the data of a leaf is stored: "dense", "bytes" or "sparse"."""
+    if isinstance(slot, Csr):
+        return "sparse"
+    return "bytes" if slot.dtype != tensor.dtype and not is_text(tensor) else "dense"
+
+
+def _element(type_: Type, arrays: tuple[Slot, ...], at: int, i: int) -> Any:
     match type_:
-        case TensorType():
+        case TensorType(dtype):
             data = arrays[at]
-            kind = layout(type_)
+            kind, stored = layout(type_), form(data, type_)
             if kind == "fixed":
-                return data[i]
-            chunk = data[arrays[at + 1][i] : arrays[at + 1][i + 1]]
+                return widen(data[i], dtype) if stored == "bytes" else data[i]
+            start, stop = arrays[at + 1][i], arrays[at + 1][i + 1]
+            if stored == "sparse":
+                return expanded(data, start, stop)
+            chunk = data[start:stop]
+            if stored == "bytes":
+                return widen(chunk, dtype)
             if kind == "text":
                 return _decode(chunk)
             return chunk if kind == "rows" else chunk.reshape(arrays[at + 2][i])
@@ -150,7 +168,7 @@ def _frozen(array: Array) -> Array:
     return array
 
 
-def offsets_of(lengths: Sequence[int]) -> Array:
+def offsets_of(lengths: Sequence[int] | Array) -> Array:
     """Return the offsets 0, l0, l0 + l1, … of consecutive pieces."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(np.asarray(lengths, dtype=np.int64), out=offsets[1:])
@@ -195,7 +213,8 @@ def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _laid_out_alike(one: Type, other: Type) -> bool:
+def laid_out_alike(one: Type, other: Type) -> bool:
+    """Tell whether columns of two types have the same arrays."""
     return leaf_formats(one) == leaf_formats(other)
 
 
@@ -203,28 +222,56 @@ def conformed(column: Column, type_: Type) -> Column:
     """Return a column as one of ``type_``, to which its values can be assigned: a copy if that is stored otherwise."""
     if column.type is type_:
         return column
-    if _laid_out_alike(column.type, type_):
+    if laid_out_alike(column.type, type_):
         return Column(type_, column.count, column.arrays)
     return pack(type_, list(column))
 
 
 def conformed_sequence(sequence: PackedSequence, element: Type) -> PackedSequence:
     """Return a sequence as one of ``element``; see `conformed`."""
-    if sequence.column.type is element or _laid_out_alike(sequence.column.type, element):
+    if sequence.column.type is element or laid_out_alike(sequence.column.type, element):
         return PackedSequence(conformed(sequence.column, element), sequence.start, sequence.stop)
     return PackedSequence(pack(element, list(sequence)), 0, len(sequence))
 
 
-def take(column: Column, indices: Sequence[int]) -> Column:
-    """Return a new column of the values at ``indices``, in that order."""
-    return pack(column.type, [column[i] for i in indices])
+def dense_sequence(sequence: PackedSequence) -> PackedSequence:
+    """Return a sequence all of whose leaves are stored densely: a copy if they are not."""
+    column = sequence.column
+    if all(form(column.arrays[leaf.at], leaf.type) == "dense" for leaf in leaves(column.type)):
+        return sequence
+    return PackedSequence(pack(column.type, list(sequence)), 0, len(sequence))
 
 
-# --- messages: a column as bytes -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor of a type: its path in words, the slot of its data, that of the offsets of the sequence it is in."""
+
+    path: tuple[str, ...]
+    type: TensorType
+    at: int
+    sequence: int | None = None
+
+
+@functools.lru_cache(maxsize=4096)
+def leaves(type_: Type) -> tuple[Leaf, ...]:
+    """Return the tensors of a type in the order of a column's arrays."""
+    return tuple(_leaves(type_, (), 0, None))
+
+
+def _leaves(type_: Type, path: tuple[str, ...], at: int, sequence: int | None) -> Iterator[Leaf]:
+    match type_:
+        case TensorType():
+            yield Leaf(path, type_, at, sequence)
+        case StructType():
+            for i, (name, part) in enumerate(type_.items()):
+                yield from _leaves(part, (*path, f"element {i}" if name is None else name), at, sequence)
+                at += arity(part)
+        case SequenceType(element):
+            yield from _leaves(element, path, at + 1, at)
 
 
 def leaf_formats(type_: Type) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Return dtype and inner shape of each array of a column of this type."""
+    """Return dtype and inner shape of each array of a column of this type, stored densely."""
     match type_:
         case TensorType(dtype, shape):
             offsets = (np.dtype(np.int64), ())
@@ -241,33 +288,3 @@ def leaf_formats(type_: Type) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
         case SequenceType(element):
             return [(np.dtype(np.int64), ()), *leaf_formats(element)]
     raise TypeError(f"a column cannot hold values of type {type_}")
-
-
-def _padded(nbytes: int) -> int:
-    return -(-nbytes // _ALIGN) * _ALIGN
-
-
-def to_bytes(column: Column) -> Array:
-    """Return the column as one array of bytes: its count and the arrays' lengths, then the arrays, each aligned."""
-    head = np.array([column.count, *(len(a) for a in column.arrays)], dtype=np.int64)
-    pieces = [head, *column.arrays]
-    message = np.zeros(sum(_padded(p.nbytes) for p in pieces), dtype=np.uint8)
-    at = 0
-    for piece in pieces:
-        message[at : at + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
-        at += _padded(piece.nbytes)
-    return message
-
-
-def from_bytes(type_: Type, message: Array) -> Column:
-    """Return the column that `to_bytes` wrote; its arrays are views of ``message``."""
-    formats = leaf_formats(type_)
-    head = message[: 8 * (1 + len(formats))].view(np.int64)
-    at = _padded(head.nbytes)
-    arrays = []
-    for length, (dtype, inner) in zip(head[1:], formats, strict=True):
-        shape = (int(length), *inner)
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        arrays.append(_frozen(message[at : at + nbytes].view(dtype).reshape(shape)))
-        at += _padded(nbytes)
-    return Column(type_, int(head[0]), tuple(arrays))

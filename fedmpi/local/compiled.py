@@ -13,7 +13,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
 from fedmpi.local.codegen import Generator, entry_text, generate
-from fedmpi.local.columns import Column, PackedSequence, conformed_sequence, leaf_formats, pack
+from fedmpi.local.columns import Column, conformed_sequence, dense_sequence, leaf_formats
 from fedmpi.local.sparse import Csr
 
 
@@ -85,8 +85,8 @@ def flatten(value: Any, type_: Type, out: list[Any], forms: list[str] | None = N
                 flatten(part, part_type, out, forms)
         case SequenceType(element):
             value = conformed_sequence(value, element)
-            if forms is None and any(forms_of(value.column)):
-                value = PackedSequence(pack(element, list(value)), 0, len(value))
+            if forms is None:
+                value = dense_sequence(value)
             if forms is not None:
                 forms += forms_of(value.column)
             flatten_arrays(value.column, out)

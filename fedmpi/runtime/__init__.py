@@ -2,6 +2,7 @@
 
 from fedmpi.runtime.context import MpiContext as MpiContext
 from fedmpi.runtime.context import client_data as client_data
+from fedmpi.runtime.context import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime.context import is_server as is_server
 from fedmpi.runtime.context import plan as plan
 from fedmpi.runtime.context import replicate as replicate

@@ -86,6 +86,11 @@ class Accumulator:
     def _carry(self) -> None:
         self.grown(bins.carry(self.planes, self.slots, self.keys, self.digits, self.notes))
 
+    @property
+    def specials(self) -> int:
+        """The number of terms that were infinite or NaN."""
+        return int(self.notes[bins.SPECIALS])
+
     # --- together with the other ranks ---
 
     def words(self, clients: int) -> Words:
@@ -192,16 +197,15 @@ class Accumulator:
         """Return the exact sums of an integer leaf in its dtype."""
         sums = self._sums(leaf, odd=False)
         info = np.iinfo(leaf.dtype)
+        exact: Array
         if np.all(np.abs(sums) < 2.0**53):
-            exact = sums.astype(np.int64)  # no integer is lost so far
-            if leaf.dtype.itemsize == 8 and (leaf.dtype.kind == "i" or not len(exact) or exact.min() >= 0):
-                return exact.astype(leaf.dtype)
+            exact = sums.astype(np.int64)  # no integer below that is lost
         else:
             rows = self.planes[:, leaf.at : leaf.at + leaf.slots]
             exact = np.array([sum(int(part) for part in rows[:, i]) for i in range(leaf.slots)], dtype=object)
-        for value in exact:
-            if not info.min <= value <= info.max:
-                raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {value}")
+        outside = exact[(exact < info.min) | (exact > info.max)]
+        if len(outside):
+            raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {outside[0]}")
         return exact.astype(leaf.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,37 +10,43 @@ import numpy as np
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.to_type import to_type
 from fedmpi.language.types import FederatedType, Type
-from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import from_bytes, pack, take, to_bytes
+from fedmpi.local.client_data import ClientData, Ranks
+from fedmpi.local.columns import Column
+from fedmpi.local.messages import from_bytes, to_bytes
+from fedmpi.local.selections import joined, take
+from fedmpi.local.storage import NotBytes, Survey, check_storage, chooses, stored, survey
 from fedmpi.local.values import ArgumentError, describe
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.ownership import Ranks, assign, homes
+from fedmpi.runtime.ownership import assign
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
 
 
-def member_type(type_: Any) -> Type:
+def member_type(type_: Any, operation: str = "client_data") -> Type:
     """Return the type of one client's value: ``{T}@CLIENTS`` and ``T`` both mean T."""
     declared = to_type(type_)
     if isinstance(declared, FederatedType):
         if declared.placement is not CLIENTS:
-            raise TypeError(f"client_data: type must be {{T}}@CLIENTS or T, found {declared}")
+            raise TypeError(f"{operation}: type must be {{T}}@CLIENTS or T, found {declared}")
         return declared.member
     return declared
 
 
-def pack_all(values: Any, type_: Any) -> ClientData:
+def pack_all(values: Any, type_: Any, storage: str) -> ClientData:
     """Pack all clients in this process."""
     member = member_type(type_)
     check_list(values)
-    owner = np.zeros(len(values), dtype=np.int32)
+    check_storage(storage, "client_data")
+    everyone = list(range(len(values)))
     try:
-        return ClientData(member, owner, 0, pack_members(values, member, list(range(len(values))), ("values",)))
+        column = pack_members(values, member, everyone, ("values",))
+        column = stored(column, storage, _surveyed(column, storage, everyone))
     except ClientError as error:
         if not isinstance(error.cause, ArgumentError):
             raise error.cause from None
         raise refuse("client_data", error.cause) from None
+    return ClientData(member, assign(np.zeros(len(values)), [0]), 0, column)
 
 
 def check_list(values: Any) -> None:
@@ -48,27 +55,57 @@ def check_list(values: Any) -> None:
         raise TypeError(f"client_data: values must be a list with one value for each client, found {describe(values)}")
 
 
-def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int]) -> ClientData:
+def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], storage: str) -> ClientData:
     """Pack the members that this rank owns; an error on one rank is raised on all (collective)."""
     owner = assign([work(value, member) for value in values], hosts)
     mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
-        step.check_in(f"client_data of {member}", len(values), homes(owner))
+        seen = step.attempt(lambda: _surveyed(column, storage, mine))
+        data = ClientData(member, owner, comm.rank, column if column is not None else Column(member, 0, ()))
+        step.check_in(f"client_data of {member}, stored {storage}", len(values), data.homes)
         step.agree()
+        if chooses(member, storage):
+            parts = comm.allgather_bytes(seen.reshape(-1).view(np.uint8))
+            total = np.sum([part.view(np.int64).reshape(seen.shape) for part in parts], axis=0)
+            column = step.attempt(lambda: stored(column, storage, total))
+            step.agree()
     return ClientData(member, owner, comm.rank, column)
 
 
+def _surveyed(column: Column, storage: str, clients: list[int]) -> Survey:
+    """Return the survey of a column whose values are those of ``clients``; a number that is none names its client."""
+    try:
+        return survey(column, storage)
+    except NotBytes as error:
+        client = clients[error.position]
+        cause = not_bytes(error.leaf.type, error.value).inside(
+            ", ".join(["values", f"client {client}", *error.leaf.path])
+        )
+        raise ClientError(client, cause) from None
+
+
+def not_bytes(type_: Type, value: Any) -> ArgumentError:
+    """Return the error for a number that ``storage="bytes"`` cannot keep."""
+    hint = 'storage="auto" keeps a leaf dense where that is so'
+    return ArgumentError(f'{type_} of numbers u / 255.0 with u from 0 to 255 (storage="bytes")', describe(value), hint)
+
+
 def moved(comm: Communicator, data: ClientData, owner: Ranks) -> ClientData:
-    """Return the data with other home ranks; what stays is not sent."""
-    position = {client: i for i, client in enumerate(data.owned)}
-    mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
-    outgoing = []
-    for rank in range(comm.size):
-        there = [i for i in data.owned if owner[i] == rank and rank != comm.rank]
-        outgoing.append(to_bytes(take(data.column, [position[i] for i in there])))
-    incoming = [iter(from_bytes(data.type, part)) for part in comm.exchange_bytes(outgoing)]
-    values = [
-        data.column[position[i]] if data.owner[i] == comm.rank else next(incoming[int(data.owner[i])]) for i in mine
+    """Return the data with other home ranks; what stays is not sent (collective, but for data that is anywhere)."""
+    if data.anywhere:
+        return data.at(owner)
+    target = owner[data.mine]
+    pieces: Callable[[int], Column] = lambda rank: take(data.column, data.positions[target == rank])  # noqa: E731
+    nothing = np.empty(0, dtype=np.uint8)
+    outgoing = [
+        to_bytes(pieces(rank)) if rank != comm.rank and np.any(target == rank) else nothing for rank in range(comm.size)
     ]
-    return ClientData(data.type, owner, comm.rank, pack(data.type, values))
+    clients, columns = [data.mine[target == comm.rank]], [pieces(comm.rank)]
+    for source, part in enumerate(comm.exchange_bytes(outgoing)):
+        if len(part):
+            clients.append(np.flatnonzero((data.owner == source) & (owner == comm.rank)))
+            columns.append(from_bytes(data.type, part))
+    # A column keeps the order in which its values came; positions say whose they are.
+    positions = np.argsort(np.concatenate(clients), kind="stable")
+    return ClientData(data.type, owner, comm.rank, joined(data.type, columns), positions)

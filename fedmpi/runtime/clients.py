@@ -79,7 +79,7 @@ class ClientWork:
             return False
         progress = np.full(3, -1, dtype=np.int64)
         state = self.sums.state if self.sums is not None else call.program.no_sums.state
-        data = [(call.values[node], call.rows[node]) for node in columns]
+        data = [(call.values[node], call.positions[node]) for node in columns]
         try:
             wide, kept = loop.run(progress, state, data, call.values.__getitem__)
         except Exception as error:
@@ -87,7 +87,7 @@ class ClientWork:
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
-            call.values[node], call.rows[node] = column, np.arange(column.count)
+            call.values[node], call.positions[node] = column, np.arange(column.count)
         return True
 
     # --- one by one ---
@@ -117,7 +117,7 @@ class ClientWork:
             for node, parts in kept.items():
                 parts.append(values[node])
         for node, parts in kept.items():
-            call.values[node], call.rows[node] = pack(node.member, parts), np.arange(len(parts))
+            call.values[node], call.positions[node] = pack(node.member, parts), np.arange(len(parts))
 
     def _value(self, node: Node, function: Any, values: _ClientValues) -> Any:
         match node.op:
@@ -149,7 +149,7 @@ class _ClientValues:
         if node in self.local:
             return self.local[node]
         value = self.call.values[node]
-        return value[self.call.rows[node][self.position]] if isinstance(value, Column) else value
+        return value[self.call.positions[node][self.position]] if isinstance(value, Column) else value
 
     def of(self, value: Any) -> Any:
         """Return the value of a node or of a struct of nodes."""

@@ -11,21 +11,27 @@ from fedmpi.language.context import get_default_context
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
-from fedmpi.local.columns import conformed
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
+from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, normalise, present
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, parts_of, refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
+from fedmpi.runtime.from_arrays import NAME, from_arrays
 from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
+from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
 from fedmpi.runtime.program import Program
+from fedmpi.runtime.reduction import MODES
+
+NONFINITE = ("propagate", "raise")
+from fedmpi.runtime.rounds import Round
 
 
 class MpiContext:
@@ -34,14 +40,31 @@ class MpiContext:
     Rank 0 is the server, the others host the clients; with one rank, or with ``server_trains=True``, rank 0 hosts
     clients too. ``num_clients`` is the number of clients of computations that have no argument at the clients.  MPI is
     initialised when the first computation with placements runs.
+
+    ``reduction`` is how sums and means are taken: "exact", the true sum rounded once, which no order of clients and
+    ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what infinities
+    and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on all ranks.
     """
 
-    def __init__(self, comm: Any = None, *, server_trains: bool = False, num_clients: int | None = None) -> None:
+    def __init__(
+        self,
+        comm: Any = None,
+        *,
+        server_trains: bool = False,
+        num_clients: int | None = None,
+        reduction: str = "exact",
+        nonfinite: str = "propagate",
+    ) -> None:
+        for name, value, choices in (("reduction", reduction, MODES), ("nonfinite", nonfinite, NONFINITE)):
+            if value not in choices:
+                expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+                raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
         if num_clients is not None and (not isinstance(num_clients, int) or num_clients < 0):
             raise ValueError(f"MpiContext: num_clients must be a number of clients or None, found {num_clients!r}")
         self._given = comm
         self._comm: Communicator | None = None
         self.server_trains = server_trains
+        self.reduction, self.nonfinite = reduction, nonfinite
         self.num_clients = num_clients
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Computation, Callable[[Any], Any]] = {}
@@ -88,7 +111,9 @@ class MpiContext:
                 raise refuse(computation.name, error) from None
         key = (computation, tuple(functions))
         if key not in self._programs:
-            self._programs[key] = Program(build(computation, functions))
+            self._programs[key] = Program(
+                build(computation, functions), self.reduction, raises_nonfinite=self.nonfinite == "raise"
+            )
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
@@ -103,11 +128,24 @@ class MpiContext:
         returned = self._local[computation](value)
         return present_with_functions(returned, result)
 
-    def client_data(self, values: Any, type_: Any) -> ClientData:
+    def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack the members that this rank owns (collective); see `fm.client_data`."""
         member = member_type(type_)
         check_list(values)
-        return pack_owned(self.comm, values, member, hosts(self.comm.size, self.server_trains))
+        check_storage(storage, "client_data")
+        return pack_owned(self.comm, values, member, hosts(self.comm.size, self.server_trains), storage)
+
+    def client_data_from_arrays(
+        self, arrays: Any, offsets: Any, type_: Any, batch_size: int | None = None, *, storage: str = "auto"
+    ) -> ClientData:
+        """Keep views of the arrays (collective); see `fm.client_data_from_arrays`."""
+        ranks = hosts(self.comm.size, self.server_trains)
+        with Round(self.comm, NAME) as step:
+            data = step.attempt(lambda: from_arrays(arrays, offsets, type_, batch_size, storage, ranks, self.comm.rank))
+            clients, homes = (UNKNOWN, UNKNOWN) if data is None else (len(data), data.homes)
+            step.check_in(f"{NAME}, batch_size {batch_size}, stored {storage}", clients, homes)
+            step.agree()
+        return data  # type: ignore[no-any-return]
 
     def replicate(self, value: Any) -> Any:
         """Return rank 0's value on every rank (collective)."""
@@ -140,8 +178,7 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
         return present(execution.values[value], type_)
     if value.per_client:
         if execution.gathered is None:
-            column = conformed(execution.values[value], type_.member)
-            return ClientData(type_.member, execution.owner, execution.comm.rank, column)
+            return execution.resident(value, type_.member)
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
@@ -150,14 +187,35 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     return present(execution.values[value], type_.member)
 
 
-def client_data(values: Any, type_: Any) -> ClientData:
+def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
     """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
 
     ``type_`` is the type of one client's value (or ``{T}@CLIENTS``).  The result is an argument for any
-    ``{T}@CLIENTS``; what is packed is never copied or sent again.  Raises `TypeError` on all ranks for a value that
-    does not have the type.
+    ``{T}@CLIENTS``; what is packed is never copied or sent again.  ``storage`` says how floats are kept: "auto"
+    (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
+    (see `fedmpi.local.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
     """
-    return get_default_context().client_data(values, type_)  # type: ignore[attr-defined, no-any-return]
+    return get_default_context().client_data(values, type_, storage=storage)  # type: ignore[attr-defined, no-any-return]
+
+
+def client_data_from_arrays(
+    arrays: Any, offsets: Any, type_: Any, batch_size: int | None = None, *, storage: str = "auto"
+) -> ClientData:
+    """Make client data of arrays with all clients' rows; every rank gives the same arrays, or opens the same files.
+
+    ``type_`` is the type of one client's value, ``T*`` (batches of ``batch_size`` rows, the last one of a client
+    shorter) or ``T``, where T is a tensor or struct of tensors whose first dimension alone is ``?``; ``{…}@CLIENTS`` is
+    as well.  ``arrays`` are nested as a value of T, one array ``[rows, …]`` for each tensor; client k has the rows
+    ``offsets[k]`` to ``offsets[k + 1]`` (int64[clients + 1], ascending).
+
+    The arrays are kept, not copied: of a memory map (``np.load(…, mmap_mode="r")``, `np.memmap`) a rank reads the pages
+    of its own clients.  As every rank can open them, `ClientData.select` balances each cohort again.  ``storage`` is
+    that of `client_data`, but a memory map stays as it is with "auto", and with "bytes" a uint8 array of u stands for
+    floats u / 255.0; "sparse", "density" and "bytes" of floats read an array as a whole, on every rank.
+    Raises `TypeError` or `ValueError` on all ranks.
+    """
+    context: Any = get_default_context()
+    return context.client_data_from_arrays(arrays, offsets, type_, batch_size, storage=storage)  # type: ignore[no-any-return]
 
 
 def replicate(value: Any) -> Any:
@@ -175,4 +233,4 @@ def plan(computation: Computation) -> Plan:
     return build(computation)
 
 
-__all__ = ["Interpreter", "MpiContext", "client_data", "is_server", "plan", "replicate"]
+__all__ = ["Interpreter", "MpiContext", "client_data", "client_data_from_arrays", "is_server", "plan", "replicate"]

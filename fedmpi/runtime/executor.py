@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.placements import CLIENTS
-from fedmpi.language.types import FederatedType, FunctionType, StructType
-from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import Column, conformed, from_bytes, pack, to_bytes
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.local.client_data import ClientData, Ranks
+from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
+from fedmpi.local.messages import from_bytes, to_bytes
+from fedmpi.local.selections import take
 from fedmpi.local.values import ArgumentError
 from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import check, client_count, common_count, label, pack_members, parts_of
@@ -27,7 +29,7 @@ from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
-from fedmpi.runtime.ownership import Ranks, assign, homes
+from fedmpi.runtime.ownership import assign, hash_of, homes
 from fedmpi.runtime.plan import Node, Stage
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
@@ -47,11 +49,12 @@ class Execution(Round):
         self.program, self.plan, self.hosts = program, program.plan, hosts
         self.num_clients = num_clients
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
-        self.rows: dict[Node, Rows] = {}  # of each argument's column, those of this rank's clients
         self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
         self.mine: Rows = np.empty(0, dtype=np.int64)
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
-        self.owner: Ranks = np.empty(0, dtype=np.int32)
+        self.owner: Ranks = np.empty(0, dtype=np.uint8)
+        self.homes = 0  # a hash of `owner`
+        self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
 
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
@@ -90,18 +93,23 @@ class Execution(Round):
             if isinstance(value, ClientData):
                 if not node.member.is_assignable_from(value.type):
                     raise ArgumentError(str(node.type), value.fedmpi_description).inside(label(path))
-                self.values[node], self.rows[node] = conformed(value.column, node.member), value.positions
                 if not np.array_equal(value.owner, self.owner):
-                    self.moves.append((node, value))
+                    if value.anywhere:
+                        value = value.at(self.owner)
+                    else:
+                        self.moves.append((node, value))
+                self.values[node], self.positions[node] = value.as_type(node.member)
             else:
                 self.values[node] = pack_members(value, node.member, self.mine.tolist(), path)
-                self.rows[node] = np.arange(len(self.mine))
+                self.positions[node] = np.arange(len(self.mine))
 
     def own(self, arguments: list[tuple[Node, Any]]) -> None:
         """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists."""
         packed = [value for _, value in arguments if isinstance(value, ClientData)]
         if packed:
-            self.owner = packed[0].owner
+            # What every rank can open goes where the others are.
+            leading = next((value for value in packed if not value.anywhere), packed[0])
+            self.owner, self.homes = leading.owner, leading.homes
         elif arguments:
             loads = np.zeros(self.num_clients or 0, dtype=np.int64)
             for node, values in arguments:
@@ -109,7 +117,11 @@ class Execution(Round):
             self.owner = assign(loads, self.hosts)
         else:
             self.owner = assign(np.ones(self.num_clients or 0), self.hosts)
-        self.mine = np.flatnonzero(self.owner == self.comm.rank)
+        if packed:
+            self.mine = leading.mine
+        else:
+            self.homes = homes(self.owner)
+            self.mine = np.flatnonzero(self.owner == self.comm.rank)
 
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
@@ -183,8 +195,7 @@ class Execution(Round):
         if level == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{self.name} ({self.plan.computation.where})"
-            # Hashed at each call where ranks must agree: a gigabyte a second, one ten-thousandth of packing the values.
-            where = homes(self.owner, *(data.owner for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
+            where = hash_of(self.homes, *(data.homes for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
             server = self.open(self.program.fingerprint, clients, program, payload, where)
             return server.status, server.payload
         if not self.program.confirms(level):
@@ -201,8 +212,7 @@ class Execution(Round):
         if self.moves:
             self.agree()
         for node, data in self.moves:
-            here = moved(self.comm, data, self.owner)
-            self.values[node], self.rows[node] = conformed(here.column, node.member), here.positions
+            self.values[node], self.positions[node] = moved(self.comm, data, self.owner).as_type(node.member)
         self.moves = []
 
     # --- up: agreement, Reduce ---
@@ -258,7 +268,7 @@ class Execution(Round):
         nodes, self.gathered = self.plan.gathered, {}
         if not nodes:
             return
-        columns = [self.values[n] for n in nodes]
+        columns = [self.column(n) for n in nodes]
         if self.comm.size == 1:
             self.gathered = {n: list(c) for n, c in zip(nodes, columns, strict=True)}
             return
@@ -270,3 +280,13 @@ class Execution(Round):
         rows = [iter(from_bytes(type_, part)) for part in parts]
         members = [next(rows[rank]) for rank in self.owner]
         self.gathered = {n: [m[i] for m in members] for i, n in enumerate(nodes)}
+
+    def column(self, node: Node) -> Column:
+        """Return the values of this rank's clients, and of no others, in the order of the clients."""
+        column: Column = self.values[node]
+        return take(column, self.positions[node]) if node in self.positions else column
+
+    def resident(self, node: Node, type_: Type) -> ClientData:
+        """Return a value at the clients as it is, on the ranks of its clients."""
+        kept = ClientData(node.member, self.owner, self.comm.rank, self.values[node], self.positions.get(node))
+        return ClientData(type_, self.owner, self.comm.rank, *kept.as_type(type_))

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-Ranks = np.ndarray[Any, np.dtype[np.int32]]
+from fedmpi.local.client_data import Ranks
+
+_CHUNK = 1 << 16  # clients dealt at a time: a Python number of each takes 32 bytes
+_LONG = 256  # clients of one size, from which it pays to deal them at once
 
 
 def hosts(size: int, server_trains: bool) -> list[int]:
@@ -22,22 +25,73 @@ def hosts(size: int, server_trains: bool) -> list[int]:
     return list(range(size)) if server_trains or size == 1 else list(range(1, size))
 
 
-def homes(*owners: Ranks) -> int:
+def homes(owner: Ranks) -> int:
     """Return a hash of which rank owns which client, for ranks to compare."""
-    found = 0
-    for owner in owners:
-        found = zlib.crc32(owner.tobytes(), found)
-    return found
+    return zlib.crc32(owner.tobytes())
+
+
+def hash_of(*hashes: int) -> int:
+    """Return one hash of the `homes` of several arguments."""
+    return zlib.crc32(np.array(hashes, dtype=np.int64).tobytes())
 
 
 def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:
-    """Return the owner of each client, int32[number of clients]; ``sizes`` are work in any unit."""
+    """Return the owner of each client, int[number of clients]; ``sizes`` are work in any unit."""
     work = np.asarray(sizes, dtype=np.int64)
-    owner = np.empty(len(work), dtype=np.int32)
-    loads = [(0, rank) for rank in ranks]
-    for client in np.argsort(-work, kind="stable"):
-        load, rank = loads[0]
-        owner[client] = rank
-        # A client without examples still costs something: empty clients are spread as well.
-        heapq.heapreplace(loads, (load + max(int(work[client]), 1), rank))
+    # A client without examples still costs something: empty clients are spread as well.
+    order = np.argsort(-work, kind="stable")
+    work = np.maximum(work[order], 1)
+    owner = np.empty(len(work), dtype=np.min_scalar_type(max(ranks)))
+    loads = _Loads(ranks)
+    for start, stop, alike in _pieces(work):
+        dealt = loads.deal_alike(int(work[start]), stop - start) if alike else loads.deal(work[start:stop])
+        owner[order[start:stop]] = dealt
     return owner
+
+
+def _pieces(work: np.ndarray[Any, Any]) -> list[tuple[int, int, bool]]:
+    """Return the pieces of sorted sizes: start, stop, and whether all are of one size."""
+    edges = np.flatnonzero(np.diff(work, prepend=0, append=0))  # where a run of one size begins, and the end
+    long = np.flatnonzero(np.diff(edges) >= _LONG)
+    pieces, at = [], 0
+    for start, stop in zip(edges[long], edges[long + 1], strict=True):
+        pieces += [(at, int(start), False), (int(start), int(stop), True)]
+        at = int(stop)
+    pieces.append((at, len(work), False))
+    return [
+        (start, min(start + _CHUNK, stop), alike)
+        for first, stop, alike in pieces
+        for start in ([first] if alike else range(first, stop, _CHUNK))
+    ]
+
+
+class _Loads:
+    """The ranks' loads: a heap of the numbers load · 2^bits + rank, which sort by load, then by rank."""
+
+    def __init__(self, ranks: Sequence[int]) -> None:
+        self.bits = max(ranks).bit_length()
+        self.heap = sorted(ranks)
+
+    def deal(self, sizes: np.ndarray[Any, Any]) -> list[int]:
+        """Return the ranks that clients of descending sizes go to, one after the other."""
+        heap, mask, replace = self.heap, (1 << self.bits) - 1, heapq.heapreplace
+        return [replace(heap, heap[0] + (size << self.bits)) & mask for size in sizes.tolist()]
+
+    def deal_alike(self, size: int, count: int) -> np.ndarray[Any, Any]:
+        """Return the same for ``count`` clients of one size."""
+        step, ranks = size << self.bits, len(self.heap)
+        dealt: list[Any] = []
+        left, some = count, ranks
+        while left:
+            if left >= ranks and max(self.heap) < self.heap[0] + step:
+                # Each rank is due once before any is due again, and so it goes round.
+                self.heap.sort()
+                rounds, due = left // ranks, [key & ((1 << self.bits) - 1) for key in self.heap]
+                self.heap = [key + rounds * step for key in self.heap]
+                dealt.append(np.tile(due, rounds))
+                left -= rounds * ranks
+            else:
+                some = min(left, 2 * some)
+                dealt.append(self.deal(np.full(some, size)))
+                left -= some
+        return np.concatenate(dealt)

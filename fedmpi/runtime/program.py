@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
 from fedmpi.runtime.plan import Node, Plan, Stage, reduction_of
-from fedmpi.runtime.reduction import MODES, Layout, Reduction
+from fedmpi.runtime.reduction import MODES, Layout
 
 if TYPE_CHECKING:  # they load Numba
     from fedmpi.runtime.accumulator import Accumulator
@@ -22,13 +23,14 @@ KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
 class Program:
     """A plan with its functions and loops compiled when first needed; kept for all calls of a computation.
 
-    ``mode`` is how sums are taken, one of `reduction.MODES`.
+    ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
+    errors.
     """
 
-    def __init__(self, plan: Plan, mode: str = "exact") -> None:
-        self.plan, self.mode = plan, mode
+    def __init__(self, plan: Plan, mode: str = "exact", *, raises_nonfinite: bool = False) -> None:
+        self.plan, self.mode, self.raises_nonfinite = plan, mode, raises_nonfinite
         # Ranks that take sums in different ways must not meet.
-        self.fingerprint = plan.fingerprint ^ MODES.index(mode)
+        self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite)
         self._functions: dict[Node, LocalFunction] = {}
         self._layouts: dict[int, Layout | None] = {}
         self._sums: dict[int, Accumulator] = {}
@@ -56,10 +58,6 @@ class Program:
                 self._loops[key] = None
         return self._loops[key]
 
-    def reduction(self, node: Node, member: Type) -> Reduction:
-        """Return the reduction of a node whose members have this type (open dimensions filled in)."""
-        return reduction_of(node, member)
-
     def layout(self, level: int) -> Layout | None:
         """Return how the sums of a stage are laid out; None while the types of its members leave sizes open."""
         if level not in self._layouts:
@@ -68,6 +66,11 @@ class Program:
             reductions = [reduction_of(node, node.inputs[0].member) for node in nodes] if known else []
             self._layouts[level] = Layout(reductions, self.mode) if known else None
         return self._layouts[level]
+
+    @functools.cached_property
+    def no_sums(self) -> Accumulator:
+        """An accumulator of nothing."""
+        return self.new_sums(Layout([], self.mode))
 
     def sums(self, level: int) -> Accumulator | None:
         """Return the accumulator of a stage, empty; None while sizes are open.  Small ones are used again."""

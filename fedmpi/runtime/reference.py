@@ -69,11 +69,19 @@ class ReferenceContext:
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
         return _present(semantics.invoke(function, value), type_.result, resident)
 
-    def client_data(self, values: Any, type_: Type) -> ClientData:
+    def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
         from fedmpi.runtime.client_data import pack_all
 
-        return pack_all(values, type_)
+        return pack_all(values, type_, storage)
+
+    def client_data_from_arrays(
+        self, arrays: Any, offsets: Any, type_: Any, batch_size: int | None = None, *, storage: str = "auto"
+    ) -> ClientData:
+        """Keep views of the arrays; see `fm.client_data_from_arrays`."""
+        from fedmpi.runtime.from_arrays import from_arrays
+
+        return from_arrays(arrays, offsets, type_, batch_size, storage, [0], 0)
 
     def replicate(self, value: Any) -> Any:
         """Return the value: there is one process."""
@@ -102,7 +110,7 @@ def _part(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
             raise ArgumentError(str(type_), "a ClientData of several ranks").inside(label(path))
         if not type_.member.is_assignable_from(value.type):
             raise ArgumentError(str(type_), value.fedmpi_description).inside(label(path))
-        return AtClients(tuple(value.column))
+        return AtClients(tuple(value.members()))
     members = []
     for index, member in enumerate(value):
         try:

@@ -16,13 +16,12 @@ from fedmpi.local.columns import (
     Column,
     PackedSequence,
     arity,
-    from_bytes,
     leaf_formats,
     offsets_of,
     pack,
-    take,
-    to_bytes,
 )
+from fedmpi.local.messages import from_bytes, to_bytes
+from fedmpi.local.selections import take
 from fedmpi.local.values import normalise
 
 F32 = np.float32

@@ -1,0 +1,156 @@
+"""`fm.client_data_from_arrays`: client data as views of arrays that every rank can open, a memory map for instance."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import operator
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.source import user_location
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.client_data import ClientData
+from fedmpi.local.columns import Array, Slot, layout
+from fedmpi.local.pixels import first_other
+from fedmpi.local.shared_arrays import SharedArrays
+from fedmpi.local.storage import check_storage, form_for, may_be_bytes, stored_array, survey_array
+from fedmpi.local.values import ArgumentError, describe, struct_parts
+from fedmpi.runtime.arguments import refuse
+from fedmpi.runtime.client_data import member_type, not_bytes
+from fedmpi.runtime.ownership import assign
+
+NAME = "client_data_from_arrays"
+
+
+def from_arrays(
+    arrays: Any, offsets: Any, type_: Any, batch_size: int | None, storage: str, hosts: list[int], rank: int
+) -> ClientData:
+    """Return the data of all clients, those of this rank to be computed here; see `fm.client_data_from_arrays`."""
+    member = member_type(type_, NAME)
+    check_storage(storage, NAME)
+    element = member.element if isinstance(member, SequenceType) else member
+    size = _batch_size(batch_size, member)
+    try:
+        leaves = _leaves(arrays, element, ("arrays",), storage)
+        bounds = _offsets(offsets, leaves)
+        data = tuple(_stored(leaf, tensor, path, storage, bounds) for leaf, tensor, path in leaves)
+    except ArgumentError as error:
+        raise refuse(NAME, error) from None
+    balance = functools.partial(assign, ranks=tuple(hosts))
+    shared = SharedArrays(member, data, bounds, size, balance)
+    return ClientData(member, balance(shared.sizes()), rank, shared=shared)
+
+
+def _batch_size(size: Any, member: Type) -> int | None:
+    """Return the number of rows in a batch; None for one value a client."""
+    if not isinstance(member, SequenceType):
+        if size is not None:
+            raise TypeError(f"{NAME}: batch_size is for sequences of batches, found {size!r} for {member}")
+        return None
+    try:
+        if isinstance(size, bool | np.bool_) or (count := operator.index(size)) < 1:
+            raise TypeError
+    except TypeError:
+        raise TypeError(f"{NAME}: batch_size must be a whole number from 1 for {member}, found {size!r}") from None
+    return count
+
+
+Named = tuple[Array, TensorType, tuple[str, ...]]
+
+
+def _leaves(value: Any, type_: Type, path: tuple[str, ...], storage: str) -> list[Named]:
+    """Return the arrays of the leaves of a type, checked, with their paths."""
+    if isinstance(type_, StructType):
+        try:
+            parts = struct_parts(value, type_)
+        except ArgumentError as error:
+            raise error.inside(", ".join(path)) from None
+        named = zip(parts, type_.items(), strict=True)
+        return [
+            leaf
+            for i, (part, (name, t)) in enumerate(named)
+            for leaf in _leaves(part, t, (*path, f"element {i}" if name is None else name), storage)
+        ]
+    if not isinstance(type_, TensorType) or type_.shape is None or layout(type_) != "rows":
+        raise TypeError(
+            f"{NAME}: type must be T* or T where T is made of tensors whose first dimension alone is ? (float32[?,3]), "
+            f"found {type_} at {', '.join(path)}\n  at {user_location()}"
+        )
+    return [(_array(value, type_, path, storage), type_, path)]
+
+
+def _array(value: Any, type_: TensorType, path: tuple[str, ...], storage: str) -> Array:
+    """Return an array as a read-only view that compiled code can use."""
+    bytes_too = storage == "bytes" and may_be_bytes(type_)
+    good = isinstance(value, np.ndarray) and (value.dtype == type_.dtype or (bytes_too and value.dtype == np.uint8))
+    tail = (type_.shape or ())[1:]
+    if not good or value.ndim != 1 + len(tail) or value.shape[1:] != tail:
+        expected = f"an array {type_}" + (" or of bytes (uint8)" if bytes_too else "")
+        hint = ""
+        if isinstance(value, np.ndarray) and value.dtype != type_.dtype and value.shape[1:] == tail:
+            hint = f"arrays are not converted: write array.astype(np.{type_.dtype.name}) where that is meant"
+            if may_be_bytes(type_) and value.dtype == np.uint8:
+                hint = 'bytes stand for u / 255.0 with storage="bytes"'
+        raise ArgumentError(expected, describe(value), hint).inside(", ".join(path))
+    view: Array = value.view(np.ndarray)
+    if not (view.flags.c_contiguous and view.flags.aligned):
+        if is_mapped(value):
+            raise ArgumentError(f"a memory map {type_} in C order", "one that is not").inside(", ".join(path))
+        view = np.require(view, requirements=["C", "A"])
+    view = view.view()  # the flag is that of the view, not of the user's array
+    view.flags.writeable = False
+    return view
+
+
+def is_mapped(array: Any) -> bool:
+    """Tell whether an array is a view of a memory map."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def _offsets(offsets: Any, leaves: list[Named]) -> Array:
+    """Return the clients' offsets as int64[clients + 1], a view if they are that already."""
+    if not leaves:
+        raise ArgumentError("a type with at least one tensor", "none").inside("type")
+    first, _, first_path = leaves[0]
+    for array, _, path in leaves:
+        if len(array) != len(first):
+            raise ArgumentError(f"as many rows as {', '.join(first_path)} has, {len(first)}", str(len(array))).inside(
+                ", ".join(path)
+            )
+    given = np.asarray(offsets)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
+        raise ArgumentError(
+            "int64[clients + 1], where each client's rows begin and the last one's end", describe(given)
+        ).inside("offsets")
+    bounds = np.ascontiguousarray(given, dtype=np.int64).view(np.ndarray).view()
+    falls = np.flatnonzero(bounds[1:] < bounds[:-1])
+    if len(falls):
+        k = int(falls[0])
+        raise ArgumentError("ascending numbers", f"{bounds[k]} before {bounds[k + 1]} at client {k}").inside("offsets")
+    if bounds[0] < 0 or bounds[-1] > len(first):
+        raise ArgumentError(f"rows from 0 to {len(first)}", f"{bounds[0]} to {bounds[-1]}").inside("offsets")
+    bounds.flags.writeable = False
+    return bounds
+
+
+def _stored(array: Array, tensor: TensorType, path: tuple[str, ...], storage: str, offsets: Array) -> Slot:
+    """Return a leaf's data in its form: all of it, so that every rank can go on opening all clients.
+
+    What "auto" would have to read as a whole, a memory map, stays as it is.
+    """
+    given_as_bytes = array.dtype != tensor.dtype
+    if given_as_bytes or storage == "dense" or not may_be_bytes(tensor) or (storage == "auto" and is_mapped(array)):
+        return array
+    seen = np.array(survey_array(array, tensor, storage))
+    if storage == "bytes" and (at := first_other(array)) >= 0:
+        row = at // max(1, array[:1].size)
+        client = int(np.searchsorted(offsets, row, "right")) - 1
+        whose = f"client {client}" if 0 <= client < len(offsets) - 1 else f"row {row}"
+        raise not_bytes(tensor, array.reshape(-1)[at]).inside(", ".join([*path, whose]))
+    return stored_array(array, form_for(tensor, storage, seen))
