@@ -162,7 +162,11 @@ class Generator:
 
     def sequence(self, element: Type, arrays: str, start: str, stop: str) -> str:
         """Write before everything else the sequence ``start`` to ``stop`` of a column; return its name."""
-        made, token, name = self.helper("make_sequence"), self.token(element, "dense" if self.dense else ""), self.name()
+        made, token, name = (
+            self.helper("make_sequence"),
+            self.token(element, "dense" if self.dense else ""),
+            self.name(),
+        )
         self.head.append(f"    {name} = {made}({token}, {arrays}, progress, {start}, {stop})")
         return name
 

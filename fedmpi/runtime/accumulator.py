@@ -115,7 +115,7 @@ class Accumulator:
         if not self._one_block and self.layout.plain:
             comm.reduce_sum(self.plain)
 
-    def wide(self, clients: Sequence[int]) -> Array:
+    def wide(self, clients: Words) -> Array:
         """Return notes and wide store as bytes; ``clients`` are the indices of the rank's clients."""
         rows = int(self.notes[bins.ROWS])
         notes = self.notes.copy()

@@ -52,7 +52,9 @@ class ClientWork:
         found = sums.not_finite(sums.notes)
         node = self.stage.reductions[found.reduction]
         client = int(self.call.mine[found.client])
-        error = ValueError(f"{self.call.name}: {node.op} at {node.where}: client {client} has {found.kind} in {found.leaf}")
+        error = ValueError(
+            f"{self.call.name}: {node.op} at {node.where}: client {client} has {found.kind} in {found.leaf}"
+        )
         raise ClientError(client, error)
 
     # --- compiled ---

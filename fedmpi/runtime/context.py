@@ -29,9 +29,9 @@ from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
 from fedmpi.runtime.program import Program
 from fedmpi.runtime.reduction import MODES
+from fedmpi.runtime.rounds import Round
 
 NONFINITE = ("propagate", "raise")
-from fedmpi.runtime.rounds import Round
 
 
 class MpiContext:
@@ -42,8 +42,8 @@ class MpiContext:
     initialised when the first computation with placements runs.
 
     ``reduction`` is how sums and means are taken: "exact", the true sum rounded once, which no order of clients and
-    ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what infinities
-    and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on all ranks.
+    ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what
+    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on all ranks.
     """
 
     def __init__(

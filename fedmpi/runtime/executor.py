@@ -30,12 +30,11 @@ from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.ownership import assign, hash_of, homes
-from fedmpi.runtime.plan import Node, Stage
+from fedmpi.runtime.plan import Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
 from fedmpi.runtime.rounds import NOTHING, Round, Words
 from fedmpi.runtime.sizes import work
-
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _log = logging.getLogger("fedmpi")
@@ -261,7 +260,7 @@ class Execution(Round):
                     f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: client "
                     f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"
                 )
-        return self.program.reduction(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
+        return reduction_of(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""

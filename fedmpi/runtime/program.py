@@ -53,7 +53,8 @@ class Program:
         if key not in self._loops:
             layout = self.layout(level)
             try:
-                self._loops[key] = layout and ClientLoop(self.plan, self.plan.stages[level], layout, forms)
+                stage = self.plan.stages[level]
+                self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms)
             except NotCompilable:
                 self._loops[key] = None
         return self._loops[key]
