@@ -18,7 +18,7 @@ import numpy as np
 from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
-from fedmpi.local.columns import arity, is_text, leaf_formats
+from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
 from fedmpi.local.records import record_of
 from fedmpi.local.sparse import Csr
 
@@ -158,7 +158,7 @@ class Generator:
                 texts.append(f"Csr({', '.join(parts)})")
             else:
                 texts.append(self.leaf(np.uint8 if form == "bytes" else dtype, 1 + len(inner)))
-        return f"({', '.join(texts)},)"
+        return f"({''.join(text + ', ' for text in texts)})"
 
     def sequence(self, element: Type, arrays: str, start: str, stop: str) -> str:
         """Write before everything else the sequence ``start`` to ``stop`` of a column; return its name."""
@@ -234,6 +234,8 @@ class Generator:
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
         if not isinstance(function, LocalBody):
             raise NotCompilable("a function that is not known while compiling")
+        if argument is not None and function.type.parameter is not None:
+            _check_layouts(argument.type, function.type.parameter)
         name = self.constant("K", function.dispatcher)
         if argument is None:
             return self.bind(f"{name}()", expr.type)
@@ -316,6 +318,17 @@ class Generator:
 def part_of(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
     """Return element ``index``, of ``type_``, of a struct value."""
     return struct.parts[index] if isinstance(struct, Parts) else Var(f"{generator.text(struct)}[{index}]", type_)
+
+
+def _check_layouts(found: Type, wanted: Type) -> None:
+    """Raise `NotCompilable` for a sequence that would have to be stored otherwise, such as of known sizes for open ones."""
+    match found, wanted:
+        case StructType(), StructType():
+            for part, wanted_part in zip(found, wanted, strict=True):
+                _check_layouts(part, wanted_part)
+        case SequenceType(element), SequenceType(wanted_element):
+            if not laid_out_alike(element, wanted_element):
+                raise NotCompilable(f"{found} where {wanted} is expected")
 
 
 def _compilable(body: LocalBody) -> LocalBody:

@@ -166,6 +166,16 @@ def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: An
 
 
 @intrinsic
+def retyped(typing: Any, sequence: Any, token: Any) -> Any:
+    """Return a sequence as one of the token's type, whose columns are laid out alike."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return SequenceValue(token.type, sequence.arrays, sequence.dense)(sequence, token), generate
+
+
+@intrinsic
 def _arrays_of(typing: Any, sequence: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = _proxy(context, builder, sig.args[0], args[0])

@@ -70,7 +70,7 @@ class ClientWork:
         from fedmpi.runtime.loop import BATCH, CLIENT, STEP, columns_of, steps_of
 
         columns = columns_of(stage)
-        if not columns:
+        if not columns or not call.program.fuses(self.level, len(call.mine)):
             return False
         forms = tuple(tuple(forms_of(call.values[node])) for node in columns)
         try:

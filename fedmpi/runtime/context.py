@@ -43,7 +43,9 @@ class MpiContext:
 
     ``reduction`` is how sums and means are taken: "exact", the true sum rounded once, which no order of clients and
     ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what
-    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on all ranks.
+    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on
+    all ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
+    it can be compiled; False, never, for comparison: the results are the same.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class MpiContext:
         num_clients: int | None = None,
         reduction: str = "exact",
         nonfinite: str = "propagate",
+        fuse: bool | None = None,
     ) -> None:
         for name, value, choices in (("reduction", reduction, MODES), ("nonfinite", nonfinite, NONFINITE)):
             if value not in choices:
@@ -64,7 +67,7 @@ class MpiContext:
         self._given = comm
         self._comm: Communicator | None = None
         self.server_trains = server_trains
-        self.reduction, self.nonfinite = reduction, nonfinite
+        self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = num_clients
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Computation, Callable[[Any], Any]] = {}
@@ -111,9 +114,9 @@ class MpiContext:
                 raise refuse(computation.name, error) from None
         key = (computation, tuple(functions))
         if key not in self._programs:
-            self._programs[key] = Program(
-                build(computation, functions), self.reduction, raises_nonfinite=self.nonfinite == "raise"
-            )
+            raises = self.nonfinite == "raise"
+            plan = build(computation, functions)
+            self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:

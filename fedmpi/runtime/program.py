@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # they load Numba
     from fedmpi.runtime.accumulator import Accumulator
     from fedmpi.runtime.loop import ClientLoop, Forms
 
+COMPILED_AFTER = 100  # clients
 KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
 
 
@@ -24,16 +25,19 @@ class Program:
     """A plan with its functions and loops compiled when first needed; kept for all calls of a computation.
 
     ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
-    errors.
+    errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays).
     """
 
-    def __init__(self, plan: Plan, mode: str = "exact", *, raises_nonfinite: bool = False) -> None:
-        self.plan, self.mode, self.raises_nonfinite = plan, mode, raises_nonfinite
+    def __init__(
+        self, plan: Plan, mode: str = "exact", *, raises_nonfinite: bool = False, fuse: bool | None = None
+    ) -> None:
+        self.plan, self.mode, self.raises_nonfinite, self.fuse = plan, mode, raises_nonfinite, fuse
         # Ranks that take sums in different ways must not meet.
         self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite)
         self._functions: dict[Node, LocalFunction] = {}
         self._layouts: dict[int, Layout | None] = {}
         self._sums: dict[int, Accumulator] = {}
+        self._seen: dict[int, int] = {}  # clients of each stage so far
         self._loops: dict[Any, ClientLoop | None] = {}
 
     def function(self, node: Node) -> LocalFunction:
@@ -44,6 +48,20 @@ class Program:
             assert isinstance(type_, FunctionType)
             self._functions[node] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
         return self._functions[node]
+
+    def fuses(self, level: int, clients: int) -> bool:
+        """Tell whether a rank's clients are to be run by a compiled loop.
+
+        Compiling takes seconds, a client that is run from Python a tenth of a millisecond: loops over sequences are
+        compiled at once, anything else when so many clients have been run that it goes on.
+        """
+        if self.fuse is not None:
+            return self.fuse
+        stage = self.plan.stages[level]
+        self._seen[level] = self._seen.get(level, 0) + clients
+        return self._seen[level] > COMPILED_AFTER or any(
+            node.op == "federated_map" and node.per_client and self.function(node).has_loop for node in stage.clients
+        )
 
     def loop(self, level: int, forms: Forms) -> ClientLoop | None:
         """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled."""
