@@ -14,6 +14,7 @@ from fedmpi.language.source import user_location
 from fedmpi.language.types import Type
 from fedmpi.local.columns import Column, conformed, laid_out_alike, pack
 from fedmpi.local.shared_arrays import SharedArrays
+from fedmpi.local.values import describe
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Ranks = np.ndarray[Any, np.dtype[Any]]  # of the smallest integer type that holds them
@@ -140,11 +141,14 @@ class ClientData:
 def _checked(indices: Any, count: int) -> Indices:
     """Return the indices of a cohort, int64, or raise what `ClientData.select` says."""
     where = f"\n  at {user_location()}"
-    array = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+    try:
+        array = np.asarray(indices) if isinstance(indices, np.ndarray | Sequence) else None
+    except ValueError:  # rows of different lengths
+        array = None
+    if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        found = describe(indices if array is None else array)
         raise TypeError(
-            "ClientData.select: indices must be a list of clients' indices, whole numbers, "
-            f"found {array.dtype.name}[{','.join(map(str, array.shape))}]{where}"
+            f"ClientData.select: indices must be a list of clients' indices, whole numbers, found {found}{where}"
         )
     outside = array[(array < 0) | (array >= count)] if array.size else array
     if len(outside):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,20 +49,17 @@ def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) ->
     return owner
 
 
-def _pieces(work: np.ndarray[Any, Any]) -> list[tuple[int, int, bool]]:
-    """Return the pieces of sorted sizes: start, stop, and whether all are of one size."""
+def _pieces(work: np.ndarray[Any, Any]) -> Iterator[tuple[int, int, bool]]:
+    """Yield the pieces of sorted sizes: start, stop, and whether they are a long run of one size."""
     edges = np.flatnonzero(np.diff(work, prepend=0, append=0))  # where a run of one size begins, and the end
     long = np.flatnonzero(np.diff(edges) >= _LONG)
-    pieces, at = [], 0
-    for start, stop in zip(edges[long], edges[long + 1], strict=True):
-        pieces += [(at, int(start), False), (int(start), int(stop), True)]
-        at = int(stop)
-    pieces.append((at, len(work), False))
-    return [
-        (start, min(start + _CHUNK, stop), alike)
-        for first, stop, alike in pieces
-        for start in ([first] if alike else range(first, stop, _CHUNK))
-    ]
+    at = 0
+    for start, stop in [*zip(edges[long], edges[long + 1], strict=True), (len(work), len(work))]:
+        for chunk in range(at, start, _CHUNK):
+            yield chunk, min(chunk + _CHUNK, start), False
+        if start < stop:
+            yield start, stop, True
+        at = stop
 
 
 class _Loads:

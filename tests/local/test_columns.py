@@ -21,7 +21,7 @@ from fedmpi.local.columns import (
     pack,
 )
 from fedmpi.local.messages import from_bytes, to_bytes
-from fedmpi.local.selections import take
+from fedmpi.local.selections import joined, take
 from fedmpi.local.values import normalise
 
 F32 = np.float32
@@ -183,3 +183,13 @@ def test_packing_copies():
     assert np.all(column[0] == 1)
     assert offsets_of([]).tolist() == [0]
     assert isinstance(column, Column)
+
+
+@many
+@given(columns(), st.data())
+def test_columns_come_together(drawn, data):
+    type_, values = drawn
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=3)))
+    bounds = list(zip([0, *cuts], [*cuts, len(values)], strict=True))
+    whole = joined(type_, [pack(type_, values[a:b]) for a, b in bounds])
+    assert to_bytes(whole).tobytes() == to_bytes(pack(type_, values)).tobytes()
