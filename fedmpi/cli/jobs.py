@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env={**env, MARK: job},
+            env={**env, MARK: f"{env.get(MARK, '')}/{job}"},  # a job within a job has the marks of both
             start_new_session=True,  # a Ctrl-C is for us alone
         )
         code: int | None = None
@@ -80,11 +81,11 @@ def end(job: str) -> None:
 
 def members_of(job: str) -> list[int]:
     """Return the processes that were started within a job and are alive (a zombie has no environment any more)."""
-    mark = f"{MARK}={job}".encode()
     members = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # of another user, or gone meanwhile
-            if mark in path.read_bytes().split(b"\0"):
+            marks = [line for line in path.read_bytes().split(b"\0") if line.startswith(f"{MARK}=".encode())]
+            if any(job.encode() in mark for mark in marks):
                 members.append(int(path.parent.name))
     return members
 
@@ -108,7 +109,8 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handling(handler: signal._HANDLER, *signals: signal.Signals) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in signals}
+    main = threading.current_thread() is threading.main_thread()  # only this one has handlers
+    before = {number: signal.signal(number, handler) for number in signals} if main else {}
     try:
         yield
     finally:

@@ -49,6 +49,16 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def open_log(options: argparse.Namespace) -> str:
+    """Write the log to the file of the option, if it is given; return what is in the way."""
+    if options.log is not None:
+        try:
+            log.write_to(options.log, f"fedmpi {options.command}: --log")
+        except log.LogError as error:
+            return str(error)
+    return ""
+
+
 def add_program(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say what to run."""
     # One list for everything after the options: what follows the script's name belongs to the script.
@@ -77,11 +87,8 @@ def run(options: argparse.Namespace) -> int:
     _set_path("" if options.module else str(Path(target).resolve().parent))
     if options.module and not _exists(target):
         raise UsageError(f"fedmpi run: no module named {target}")
-    if options.log is not None:
-        try:
-            log.write_to(options.log, "fedmpi run: --log")
-        except log.LogError as error:
-            raise UsageError(str(error)) from None
+    if problem := open_log(options):
+        raise UsageError(problem)
     if rank != 0 and not options.all_output:
         _silence()
     threading.excepthook = _on_thread_exception

@@ -197,4 +197,4 @@ def _computation(record: Record) -> str:
 
 
 def _line(setting: Setting, text: str) -> str:
-    return f"  {f'{setting}:':<10}{text}"
+    return f"  {f'{setting}:':<9} {text}"

@@ -83,20 +83,20 @@ class Watch:
             return
         seconds = time.perf_counter() - self._started
         called = f"{self._computation.name} at {user_location()}"
+        text = f"{1e3 * seconds:.1f} ms"
+        logged = number is not None and (_is_first() if comm is None else comm.rank == 0)
         try:
             values = _Result(result, self._computation.type_signature.result)
+            if _file is not None and os.getpid() == _pid:
+                digests = values.client_digests(comm)
+                if digests is not None and not values.elsewhere and _is_first():
+                    self._record(values.sha256(digests))
+            if logged and (digest := values.without_client_data().sha256([])):
+                text += f", sha256 {digest[:HEX_DIGITS]}"
         except ArgumentError as error:  # a container of the user's from which its elements cannot be read
             logger.warning("%s: the result cannot be hashed: %s", called, error)
-            return
-        recorded = _file is not None and os.getpid() == _pid
-        if recorded:
-            digests = values.client_digests(comm)
-            if digests is not None and not values.elsewhere and _is_first():
-                self._record(values.sha256(digests))
-        if number is not None and (_is_first() if comm is None else comm.rank == 0):
-            found = values.without_client_data().sha256([])
-            text = f", sha256 {found[:HEX_DIGITS]}" if found else ""
-            logger.info("call %d %s: %.1f ms%s", number, called, 1e3 * seconds, text)
+        if logged:
+            logger.info("call %d %s: %s", number, called, text)
 
     def _record(self, digest: str) -> None:
         assert _file is not None
