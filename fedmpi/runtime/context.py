@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, normalise, present
+from fedmpi.runtime import records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, parts_of, refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
@@ -84,6 +86,15 @@ class MpiContext:
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
+        if not records.watching():
+            return self._invoke(computation, argument, resident)
+        with records.Watch(computation) as watch:
+            result = self._invoke(computation, argument, resident)
+            comm = self.comm if self._is_placed(computation) else None
+            watch.returned(result, None if comm is None else comm.call, comm)
+        return result
+
+    def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
         if not self._is_placed(computation):
             return self._invoke_local(computation, argument)
         program = self.program(computation, argument)
@@ -190,6 +201,11 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     return present(execution.values[value], type_.member)
 
 
+def default_context() -> MpiContext:
+    """Return the context of a program that sets none; with FEDMPI_SERVER_TRAINS=1 rank 0 hosts clients too."""
+    return MpiContext(server_trains=os.environ.get("FEDMPI_SERVER_TRAINS") == "1")
+
+
 def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
     """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
 
@@ -236,4 +252,13 @@ def plan(computation: Computation) -> Plan:
     return build(computation)
 
 
-__all__ = ["Interpreter", "MpiContext", "client_data", "client_data_from_arrays", "is_server", "plan", "replicate"]
+__all__ = [
+    "Interpreter",
+    "MpiContext",
+    "client_data",
+    "client_data_from_arrays",
+    "default_context",
+    "is_server",
+    "plan",
+    "replicate",
+]
