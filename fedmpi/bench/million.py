@@ -29,10 +29,12 @@ def measure(suite: Suite) -> None:
         if writes:
             files.write()
         suite.comm.arrive(0)
-        _measure(suite, clients, files.open())
+        arrays = files.open()
+        suite.comm.arrive(0)
     finally:
         if writes:
-            files.remove()
+            files.remove()  # what is mapped stays until the last rank has ended, however it ends
+    _measure(suite, clients, arrays)
 
 
 def _writer(suite: Suite) -> tuple[bool, int]:

@@ -27,13 +27,13 @@ def examples(split: Split, count: int, dtype: Any = np.float32) -> dict[str, NDA
 
 
 def pareto_sizes(clients: int) -> Ints:
-    """Return sizes of 10 to 600 that sum to 60 a client: Pareto's law of shape 1, clipped, scaled by bisection."""
-    spread = 1 + np.random.default_rng(2).pareto(1.0, clients)
-    low, high = 0.0, float(LARGEST)
+    """Return sizes of 10 to 600 with a mean of 60: Pareto's law, clipped, its shape (about 1) found by bisection."""
+    spread = np.random.default_rng(2).exponential(1.0, clients)
+    low, high = 0.1, 10.0
     for _ in range(60):
-        scale = (low + high) / 2
-        sizes = np.clip(np.rint(scale * spread), SMALLEST, LARGEST).astype(np.int64)
-        low, high = (scale, high) if sizes.sum() < MEAN * clients else (low, scale)
+        inverse = (low + high) / 2
+        sizes = np.minimum(np.rint(SMALLEST * np.exp(inverse * spread)), LARGEST).astype(np.int64)
+        low, high = (inverse, high) if sizes.sum() < MEAN * clients else (low, inverse)
     missing = MEAN * clients - int(sizes.sum())  # a few, by rounding
     room = np.flatnonzero(sizes < LARGEST) if missing > 0 else np.flatnonzero(sizes > SMALLEST)
     sizes[room[: abs(missing)]] += np.sign(missing)
