@@ -27,7 +27,7 @@ def measure(suite: Suite) -> None:
     if suite.comm.size > 1:
         suite.skip(GROUP, "all", "it starts processes itself: run  fedmpi bench startup  on one rank")
         return
-    repeats = min(suite.repeats, 5)
+    repeats = suite.pick(min(suite.repeats, 5), 1)
     imports = _in_turn({name: _import(name) for name in ("fedmpi", "numpy", "numba")}, repeats)
     for name in ("numpy", "numba"):
         target = Target(0.5, "figure") if name == "numpy" else None
@@ -46,7 +46,6 @@ def measure(suite: Suite) -> None:
 def _tutorial(suite: Suite, start: list[str], repeats: int) -> None:
     bare = [*start, "-c", "import numpy, numba; from mpi4py import MPI; MPI.COMM_WORLD.Barrier()"]
     tutorial = [*start, "-m", "fedmpi", "tutorial"]
-    _run(tutorial)  # fills the cache
     times = _in_turn({"tutorial": _job(tutorial), "bare": _job(bare)}, repeats)
     text, against = f"{RANKS} ranks, wall clock of the whole job", f"{RANKS} ranks that import NumPy, Numba and mpi4py"
     target = Target(2.5, "figure")
@@ -63,7 +62,10 @@ def _tutorial(suite: Suite, start: list[str], repeats: int) -> None:
 
 
 def _in_turn(actions: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Times]:
-    """Return the seconds that each action says, one after the other at each repeat; the first time does not count."""
+    """Return the seconds that each action says, one after the other at each repeat.
+
+    The first time does not count: it fills the caches.
+    """
     samples: dict[str, list[float]] = {name: [] for name in actions}
     for repeat in range(repeats + 1):
         for name, action in actions.items():
@@ -88,9 +90,8 @@ def _job(words: list[str], more: Mapping[str, str] | None = None) -> Callable[[]
 
 def _run(words: list[str], more: Mapping[str, str] | None = None) -> str:
     """Run a command outside of this job and return what it prints; raise RuntimeError if it fails."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(OF_LAUNCHERS)}
-    if launch.detect() is None:
-        env = dict(os.environ)
+    foreign = () if launch.detect() is None else OF_LAUNCHERS
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     env.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")  # three ranks on two cores
     done = subprocess.run(
         words, env=env | dict(more or {}), capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL

@@ -32,7 +32,7 @@ def pareto_sizes(clients: int) -> Ints:
     low, high = 0.1, 10.0
     for _ in range(60):
         inverse = (low + high) / 2
-        sizes = np.minimum(np.rint(SMALLEST * np.exp(inverse * spread)), LARGEST).astype(np.int64)
+        sizes: Ints = np.minimum(np.rint(SMALLEST * np.exp(inverse * spread)), LARGEST).astype(np.int64)
         low, high = (inverse, high) if sizes.sum() < MEAN * clients else (low, inverse)
     missing = MEAN * clients - int(sizes.sum())  # a few, by rounding
     room = np.flatnonzero(sizes < LARGEST) if missing > 0 else np.flatnonzero(sizes > SMALLEST)

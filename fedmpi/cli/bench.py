@@ -40,6 +40,8 @@ GROUPS = {
     "startup": "fedmpi.bench.startup",
 }
 
+TOLD = ("OPENBLAS_", "MKL_", "BLIS_", "OMP_", "NUMBA_")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
@@ -124,17 +126,35 @@ def _header(suite: Suite) -> dict[str, str]:
     """Return what the numbers belong to: machine, MPI library, versions, threads, thoroughness."""
     comm, own = suite.comm, info.about_rank(suite.comm.rank)
     cores = len(own["cores"])
-    threads = ", ".join(f"{name}: {count}" for name, count in sorted(own["threads"].items()))
     versions = ", ".join(f"{name} {text.split(' (')[0]}" for name, text in own["versions"].items())
     return {
         "machine": f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}, {platform.system()}",
         "MPI library": info.library_name(comm.library),
         "ranks": f"{comm.size}, {comm.ranks_on_node} of them on the server's node; {suite.hosts} with clients",
-        "threads": threads,
+        "BLAS": _blas(),
+        "environment": _environment(),
         "versions": versions,
         "data": suite.mnist.source,
         "repeats": f"{suite.repeats}, both sides in turn{'; a quick run, small settings' if suite.quick else ''}",
     }
+
+
+def _blas() -> str:
+    """Return every BLAS that is loaded (NumPy's, SciPy's), what processor it thinks this is, and its threads."""
+    from threadpoolctl import threadpool_info
+
+    found = []
+    for pool in threadpool_info():
+        if pool["user_api"] == "blas":
+            threads = "1 thread" if pool["num_threads"] == 1 else f"{pool['num_threads']} threads"
+            found.append(f"{pool['internal_api']} {pool['version']} for {pool.get('architecture', '?')}, {threads}")
+    return "; ".join(found) or "unknown to threadpoolctl"
+
+
+def _environment() -> str:
+    """Return what the environment says to BLAS, OpenMP and Numba: it can make a yardstick slow."""
+    told = {name: value for name, value in os.environ.items() if name.startswith(TOLD)}
+    return ", ".join(f"{name}={value}" for name, value in sorted(told.items())) or "says nothing to BLAS, OpenMP, Numba"
 
 
 def _processor() -> str:
