@@ -68,7 +68,7 @@ def test_the_error_text(tmp_path):
 def test_commands_are_understood(line, capsys):
     words = shlex.split(line, comments=True)
     name = next(i for i, word in enumerate(words) if word.endswith("fedmpi"))
-    assert words[name + 1] in ("tutorial", "run", "verify", "info")
+    assert words[name + 1] in ("tutorial", "run", "verify", "bench", "info")
     with pytest.raises(SystemExit) as caught:
         main([words[name + 1], "--help"])
     assert caught.value.code == 0

@@ -29,7 +29,7 @@ def test_without_a_command_it_prints_help(capsys):
     assert main([]) == 0
     output = capsys.readouterr().out
     assert "usage: fedmpi" in output
-    for command in ("tutorial", "run", "verify", "info"):
+    for command in ("tutorial", "run", "verify", "bench", "info"):
         assert command in output
 
 
