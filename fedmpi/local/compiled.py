@@ -14,8 +14,9 @@ import numpy as np
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
-from fedmpi.local.codegen import Generator, entry_text, generate
+from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence, leaf_formats
+from fedmpi.local.lifting import entry_text, generate
 from fedmpi.local.sparse import Csr
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ClientWork:
     """What this rank's clients do in stage ``level`` of a call.
 
-    Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds what
-    the sums are of, client by client.
+    Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
+    what the sums are of, client by client.
     """
 
     def __init__(self, call: Execution, level: int) -> None:
@@ -85,7 +85,8 @@ class ClientWork:
         try:
             wide, kept = loop.run(progress, state, data, call.values.__getitem__)
         except Exception as error:
-            raise self._failed(error, steps_of(stage)[progress[STEP]], int(progress[CLIENT]), int(progress[BATCH]))
+            step = steps_of(stage)[progress[STEP]]
+            raise self._failed(error, step, int(progress[CLIENT]), int(progress[BATCH])) from error
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
@@ -135,9 +136,7 @@ class ClientWork:
         names = [label(n.detail) for n in call.plan.inputs if n.per_client]
         source = f" of {' and '.join(names)}" if names else ""
         who = f"client {client}{source}" + (f", batch {batch}" if batch >= 0 else "") + f" (rank {call.comm.rank})"
-        made = ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
-        made.__cause__ = error
-        return made
+        return ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
 
 
 class _ClientValues:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
-from fedmpi.local.codegen import Generator, Lift, NotCompilable, Parts, check_compilable, part_of
+from fedmpi.local.codegen import Generator, NotCompilable, Parts, check_compilable, part_of
 from fedmpi.local.columns import Column, layout, leaf_formats
+from fedmpi.local.lifting import Lift
 from fedmpi.runtime.plan import Node, Plan, Stage, node_inputs
 from fedmpi.runtime.reduction import Layout, Leaf
 
