@@ -256,11 +256,11 @@ class Communicator:
                 # for a round of 31 kB.  Where they do not it costs nothing that could be measured.
                 os.sched_yield()
             self._look(waited)
-        nap = NAP_FIRST
         while not test():
-            time.sleep(nap)
-            nap = min(1.1 * nap, NAP_LONGEST)  # about a tenth of the time waited so far
-            self._look(time.perf_counter() - start)
+            # Late by a fiftieth of the time waited, on average; shorter naps would steal more of the working ranks' cores.
+            time.sleep(min(max(waited / 25, NAP_FIRST), NAP_LONGEST))
+            waited = time.perf_counter() - start
+            self._look(waited)
 
     def _look(self, waited: float) -> None:
         """Receive goodbyes; tell a rank that has left too early that we wait, and give up when it does not react.

@@ -64,10 +64,11 @@ class Execution(Round):
             if self.comm.rank == 0:
                 self.attempt(functools.partial(self.serve, stage))
             self.descend(level, stage)
-            self.move()
-            work = ClientWork(self, level)
-            self.attempt(work.run)
+            if self.moves:
+                self.move()
             if self.program.levels[level].arrives:
+                work = ClientWork(self, level)
+                self.attempt(work.run)
                 words = self.agree(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0))
                 self.reduce(level, work, words)
 
@@ -208,8 +209,7 @@ class Execution(Round):
 
         A rank that failed knows of no moves; the agreement here meets the one at the end of its stage.
         """
-        if self.moves:
-            self.agree()
+        self.agree()
         for node, data in self.moves:
             self.values[node], self.positions[node] = moved(self.comm, data, self.owner).as_type(node.member)
         self.moves = []
