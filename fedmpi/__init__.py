@@ -56,14 +56,17 @@ from fedmpi.runtime import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate
+from fedmpi.runtime.context import default_context as _default_context
 from fedmpi.runtime.exits import watch as _watch_exits
+from fedmpi.runtime.log import write_as_asked as _write_log
 from fedmpi.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedmpi import kernels as kernels
 
-_set_default_factory(MpiContext)
+_set_default_factory(_default_context)
 _watch_exits()
+_write_log()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from tests.mpijob import ROOT
 
 PACKAGE = ROOT / "fedmpi"
-LAYERS = ["language", "local", "runtime", "data", "tutorial", "cli"]
+LAYERS = ["language", "local", "runtime", "data", "tutorial", "bench", "cli"]
 # Under all layers, or on top of them for users.
 FREE = {"version", "__init__", "__main__", "kernels"}
 

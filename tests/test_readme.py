@@ -68,11 +68,28 @@ def test_the_error_text(tmp_path):
 def test_commands_are_understood(line, capsys):
     words = shlex.split(line, comments=True)
     name = next(i for i, word in enumerate(words) if word.endswith("fedmpi"))
-    assert words[name + 1] in ("tutorial", "run", "info")
+    assert words[name + 1] in ("tutorial", "run", "verify", "bench", "info")
     with pytest.raises(SystemExit) as caught:
         main([words[name + 1], "--help"])
     assert caught.value.code == 0
     assert "usage: fedmpi" in capsys.readouterr().out
+
+
+def test_what_verify_prints():
+    """As the README shows it, but for the hashes that it shortens."""
+    from fedmpi.cli import verify
+    from fedmpi.cli.errors import CommandError
+
+    shown = next(text for language, text in BLOCKS if language == "text" and "fedmpi verify:" in text).splitlines()
+    hashes = [line.split()[-1] for line in shown[1:]]
+    type_ = shown[0].rpartition(" type ")[2]
+    records = [
+        {"number": 7, "name": "federated_train", "where": "train.py:41", "type": type_, "sha256": digest}
+        for digest in hashes
+    ]
+    with pytest.raises(CommandError) as caught:
+        verify._compare(verify.Setting(1), records[:1], verify.Setting(3), records[1:])
+    assert f"fedmpi verify: {caught.value}".splitlines() == shown
 
 
 def test_named_files_exist():

@@ -12,14 +12,14 @@ import time
 from collections.abc import Sequence
 from typing import IO, Any, NoReturn
 
-from fedmpi.cli import info, run, tutorial
+from fedmpi.cli import bench, info, run, tutorial, verify
 from fedmpi.cli.errors import CommandError, UsageError
 from fedmpi.cli.output import is_first
 from fedmpi.runtime import launch
 from fedmpi.version import __version__
 
 DONE, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (tutorial, run, info)
+COMMANDS = (tutorial, run, verify, bench, info)
 # Seconds for the rank that prints to do so before others leave: a launcher ends the job at the first exit code but 0.
 FIRST_WORD = 1.0
 

@@ -25,7 +25,7 @@ from types import TracebackType
 
 from fedmpi.cli.errors import UsageError
 from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import exits, launch, stderr
+from fedmpi.runtime import exits, launch, log, stderr
 
 SUMMARY = "run a script on all ranks, with the output of rank 0 only"
 # What stands between this file and the script's own code in a traceback.
@@ -34,27 +34,61 @@ MACHINERY = (__file__, runpy.__file__, "<frozen runpy>")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
-    parser.usage = "fedmpi run [-h] [--all-output] (SCRIPT | -m MODULE) [ARGUMENT ...]"
+    parser.usage = "fedmpi run [-h] [--all-output] [--log FILE] (SCRIPT | -m MODULE) [ARGUMENT ...]"
     parser.add_argument("--all-output", action="store_true", help="print what all ranks write")
+    add_log(parser)
+    add_program(parser)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the file of the log."""
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="append a line for each federated call: seconds, and the hash of its result ('-': stderr)",
+    )
+
+
+def open_log(options: argparse.Namespace) -> str:
+    """Write the log to the file of the option, if it is given; return what is in the way."""
+    if options.log is not None:
+        try:
+            log.write_to(options.log, f"fedmpi {options.command}: --log")
+        except log.LogError as error:
+            return str(error)
+    return ""
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what to run."""
     # One list for everything after the options: what follows the script's name belongs to the script.
     parser.add_argument("-m", dest="module", action="store_true", help="run a module, as python -m does")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="SCRIPT ARGUMENT ...", help="and its arguments")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the script as ``__main__`` and return the exit code, unless it leaves by SystemExit, which passes."""
+def program_words(options: argparse.Namespace) -> list[str]:
+    """Return what Python would be given to run the program: a script or -m and a module, then arguments."""
+    command = f"fedmpi {options.command}"
     words = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not words:
-        raise UsageError("fedmpi run: expected a script or -m and a module (see fedmpi run --help)")
+        raise UsageError(f"{command}: expected a script or -m and a module (see {command} --help)")
+    if not options.module and not os.path.exists(words[0]):
+        raise UsageError(f"{command}: no such file: {words[0]}")
+    return ["-m", *words] if options.module else list(words)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the script as ``__main__`` and return the exit code, unless it leaves by SystemExit, which passes."""
+    words = program_words(options)[1:] if options.module else program_words(options)
     target = words[0]
-    if not options.module and not os.path.exists(target):
-        raise UsageError(f"fedmpi run: no such file: {target}")
     started = launch.detect()
     rank = started.rank if started is not None else 0
-    sys.argv = list(words)
+    sys.argv = words
     _set_path("" if options.module else str(Path(target).resolve().parent))
     if options.module and not _exists(target):
         raise UsageError(f"fedmpi run: no module named {target}")
+    if problem := open_log(options):
+        raise UsageError(problem)
     if rank != 0 and not options.all_output:
         _silence()
     threading.excepthook = _on_thread_exception

@@ -16,12 +16,15 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fedmpi.cli import published
+from fedmpi.cli.errors import UsageError
 from fedmpi.cli.output import Progress, write
+from fedmpi.cli.run import add_log, open_log
 
 if TYPE_CHECKING:
     from fedmpi.data import Mnist
@@ -66,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write sample_digit.png and loss_curve.png into this folder, which is made if it is missing",
     )
+    add_log(parser)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -88,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
     comm = Communicator.open()
     server = comm.rank == 0
+    agree(comm, open_log(options), UsageError)
     agree(comm, _prepare_plot(options.plot) if server else "")
     mnist, problem = _read(options.data)
     agree(comm, problem)
@@ -100,12 +105,12 @@ def run(options: argparse.Namespace) -> int:
     if server:
         _write_setting(comm, mnist.source, train, test, options)
     wrong = _compare_types(tutorial) if server else []
-    with _timed(tutorial, "federated_train") as seconds:
-        numbers = _compute(tutorial, train, test, options, shown=server)
+    with _observed(tutorial, "federated_train", hashed=server) as training:
+        numbers = _compute(tutorial, train, test, options, training, shown=server)
     problem = ""
     if server:
         wrong += _write_verdict(numbers, comparable(options))
-        _write_times(seconds, comm.size)
+        _write_times(training.seconds, comm.size)
         problem = _plot(options, train, numbers) if options.plot is not None else ""
     agree(comm, "\n".join(filter(None, [_difference(wrong), problem])))
     return 0
@@ -163,7 +168,7 @@ def _compare_types(tutorial: ModuleType) -> list[str]:
 
 
 def _compute(
-    tutorial: ModuleType, train: Any, test: Any, options: argparse.Namespace, *, shown: bool
+    tutorial: ModuleType, train: Any, test: Any, options: argparse.Namespace, training: Training, *, shown: bool
 ) -> dict[str, float]:
     """Run the tutorial's steps and return what they yield by name; empty on ranks other than the server."""
     numbers: dict[str, float] = {}
@@ -177,7 +182,7 @@ def _compute(
         if shown:
             numbers[name] = float(number)
             progress.clear()
-            write(row(name, number, comparable(options)))
+            write(row(name, number, comparable(options), training.model if name.startswith("round ") else ""))
             progress.show(len(numbers))
     progress.clear()
     return numbers
@@ -186,18 +191,21 @@ def _compute(
 def heading(compared: bool) -> str:
     """Return the line above the numbers."""
     columns = f"{'published':>20}{'rel. difference':>17}" if compared else ""
-    return f"\n{'numbers':<{NAME_WIDTH + 2}}{'fedmpi':>11}{columns}"
+    return f"\n{'numbers':<{NAME_WIDTH + 2}}{'fedmpi':>11}{columns}{'model (sha256)':>18}"
 
 
-def row(name: str, number: Any, compared: bool) -> str:
-    """Return the line of one number: its name, as few digits as tell it from its neighbours, the published one."""
+def row(name: str, number: Any, compared: bool, model: str = "") -> str:
+    """Return the line of one number: its name, as few digits as tell it from its neighbours, the published one.
+
+    ``model`` is the hash of the model that a round of training gave.
+    """
     text = f"  {name:<{NAME_WIDTH}}{number!s:>11}"
     if compared and name in published.NUMBERS:
         expected = published.NUMBERS[name]
         text += f"{expected!s:>20}{relative_difference(float(number), expected):>17.1e}"
     elif compared:
         text += f"{'-':>20}{'-':>17}"
-    return text
+    return f"{text}  {model}" if model else text
 
 
 def relative_difference(number: float, expected: float) -> float:
@@ -236,22 +244,34 @@ def _difference(wrong: list[str]) -> str:
     return f"not as published: {'; '.join(wrong)}" if wrong else ""
 
 
-@contextlib.contextmanager
-def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
-    """Let the module's function note the seconds of each call in the list that this gives."""
-    function, seconds = getattr(module, name), []
+@dataclass
+class Training:
+    """What is known of the rounds of training: the seconds of each, the hash of the last one's model."""
 
-    def timed(*args: Any) -> Any:
+    seconds: list[float] = field(default_factory=list)
+    model: str = ""
+
+
+@contextlib.contextmanager
+def _observed(module: ModuleType, name: str, *, hashed: bool) -> Iterator[Training]:
+    """Let the module's computation note the seconds, and the hash of the result, of each call in what this gives."""
+    from fedmpi.runtime import records
+
+    computation, training = getattr(module, name), Training()
+
+    def observed(*args: Any) -> Any:
         started = time.perf_counter()
-        result = function(*args)
-        seconds.append(time.perf_counter() - started)
+        result = computation(*args)
+        training.seconds.append(time.perf_counter() - started)
+        if hashed:
+            training.model = records.sha256(result, computation.type_signature.result)[: records.HEX_DIGITS]
         return result
 
-    setattr(module, name, timed)
+    setattr(module, name, observed)
     try:
-        yield seconds
+        yield training
     finally:
-        setattr(module, name, function)
+        setattr(module, name, computation)
 
 
 def _prepare_plot(folder: str | None) -> str:

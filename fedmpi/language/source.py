@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# The layers below the user.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
-_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime"))
+# The layers that are not the user's.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
+_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "cli"))
 
 
 def user_location() -> str:

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
-from fedmpi.local.columns import arity, is_text, leaf_formats
+from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
 from fedmpi.local.records import record_of
+from fedmpi.local.sparse import Csr
 
 
 class NotCompilable(Exception):
@@ -95,7 +98,8 @@ class Generator:
     lines: list[str] = field(default_factory=list)
     scope: dict[str, Any] = field(default_factory=dict)
     parameters: list[str] = field(default_factory=list)
-    signature: list[tuple[Any, int]] = field(default_factory=list)  # dtype and rank of each parameter
+    signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
+    dense: bool = False  # sparse rows become arrays before user code sees them
     indent: int = 1
     count: int = 0
 
@@ -124,40 +128,65 @@ class Generator:
 
     # --- parameters ---
 
-    def parameter(self, type_: Type) -> Var | Parts:
-        """Add the leaves of a type to the parameters and return the value they form."""
+    def parameter(self, type_: Type, forms: Iterator[str] = iter(())) -> Var | Parts:
+        """Add the leaves of a type to the parameters and return the value they form.
+
+        ``forms`` says how the arrays of its sequences are stored (see `storage.form`); nothing means dense.
+        """
         match type_:
             case TensorType(dtype, shape):
                 check_compilable(type_)
-                return Var(self._leaf(dtype, len(shape or ())), type_)
+                return Var(self.leaf(dtype, len(shape or ())), type_)
             case StructType():
-                return Parts(tuple(self.parameter(t) for t in type_), type_)
+                return Parts(tuple(self.parameter(t, forms) for t in type_), type_)
             case SequenceType(element):
-                check_compilable(element)
-                arity(element)
-                arrays = [self._leaf(dtype, 1 + len(inner)) for dtype, inner in leaf_formats(element)]
-                bounds = [self._leaf(None, 0), self._leaf(None, 0)]
-                made, token = self._local("make_sequence"), self.token(element)
-                name = self.name()
-                self.head.append(f"    {name} = {made}({token}, ({', '.join(arrays)},), progress, {', '.join(bounds)})")
-                return Var(name, type_)
+                arrays = self.arrays(element, forms)
+                bounds = self.leaf(None, 0), self.leaf(None, 0)
+                return Var(self.sequence(element, arrays, *bounds), type_)
         raise NotCompilable(f"a value of type {type_}")
 
-    def _leaf(self, dtype: Any, rank: int) -> str:
-        name = f"a{len(self.parameters)}"
-        self.parameters.append(name)
-        self.signature.append((dtype, rank))
+    def arrays(self, type_: Type, forms: Iterator[str]) -> str:
+        """Add the arrays of a column of this type to the parameters and return them as a tuple."""
+        check_compilable(type_)
+        arity(type_)
+        texts = []
+        for dtype, inner in leaf_formats(type_):
+            form = next(forms, "")
+            if form == "sparse":
+                self.scope["Csr"] = Csr
+                parts = [self.leaf(dtype, 1), self.leaf(np.int32, 1), self.leaf(np.int64, 1), self.leaf(None, 0)]
+                texts.append(f"Csr({', '.join(parts)})")
+            else:
+                texts.append(self.leaf(np.uint8 if form == "bytes" else dtype, 1 + len(inner)))
+        return f"({''.join(text + ', ' for text in texts)})"
+
+    def sequence(self, element: Type, arrays: str, start: str, stop: str) -> str:
+        """Write before everything else the sequence ``start`` to ``stop`` of a column; return its name."""
+        made, token, name = (
+            self.helper("make_sequence"),
+            self.token(element, "dense" if self.dense else ""),
+            self.name(),
+        )
+        self.head.append(f"    {name} = {made}({token}, {arrays}, progress, {start}, {stop})")
         return name
 
-    def token(self, type_: Type) -> str:
+    def leaf(self, dtype: Any, rank: int, *, written: bool = False) -> str:
+        """Add an array or (rank 0) a scalar to the parameters; dtype None is an int64 that indexes."""
+        name = f"a{len(self.parameters)}"
+        self.parameters.append(name)
+        self.signature.append((dtype, rank, written))
+        return name
+
+    def token(self, type_: Type, label: str = "") -> str:
         from fedmpi.local import coerce
 
-        return self.constant("T", coerce.token_of(type_))
+        return self.constant("T", coerce.token_of(type_, label))
 
-    def _local(self, name: str) -> str:
-        from fedmpi.local import coerce, numba_types
+    def helper(self, name: str) -> str:
+        """Return the name of a compiled function of this package."""
+        from fedmpi.local import bins, coerce, numba_types
 
-        self.scope[name] = getattr(coerce, name, None) or getattr(numba_types, name)
+        self.scope[name] = next(getattr(m, name) for m in (coerce, numba_types, bins) if hasattr(m, name))
         return name
 
     # --- values as text ---
@@ -175,7 +204,7 @@ class Generator:
 
     def owned(self, value: Any, type_: Type) -> Var:
         """Bind the value in its declared type, in arrays of its own."""
-        return self.bind(f"{self._local('coerce')}({self.text(value)}, {self.token(type_)})", type_)
+        return self.bind(f"{self.helper('coerce')}({self.text(value)}, {self.token(type_)})", type_)
 
     def leaves(self, text: str, type_: Type) -> list[str]:
         match type_:
@@ -196,7 +225,7 @@ class Generator:
         return Parts(tuple(parts), expr.type)
 
     def select(self, expr: Select, source: Any) -> Any:
-        return _part(self, source, expr.index, expr.type)
+        return part_of(self, source, expr.index, expr.type)
 
     def kernel(self, expr: Kernel) -> LocalBody:
         kernel: LocalBody = expr.impl
@@ -205,6 +234,8 @@ class Generator:
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
         if not isinstance(function, LocalBody):
             raise NotCompilable("a function that is not known while compiling")
+        if argument is not None and function.type.parameter is not None:
+            _check_layouts(argument.type, function.type.parameter)
         name = self.constant("K", function.dispatcher)
         if argument is None:
             return self.bind(f"{name}()", expr.type)
@@ -226,7 +257,7 @@ class Generator:
                 sequence, zero, function = args
                 return self.reduce(sequence, self.owned(zero, expr.type), function, expr.type)
             case "sequence_sum":
-                zero = self.bind(f"{self._local('zeros')}({self.token(expr.type)})", expr.type)
+                zero = self.bind(f"{self.helper('zeros')}({self.token(expr.type)})", expr.type)
                 return self.reduce(args[0], zero, self._plus(expr.type), expr.type)
             case op if op in _BINARY:
                 return self.elementwise(op, args[0], args[1], expr.type)
@@ -237,7 +268,7 @@ class Generator:
         if isinstance(type_, StructType):
             parts = enumerate(type_)
             return Parts(
-                tuple(self.elementwise(op, _part(self, left, i, t), _part(self, right, i, t), t) for i, t in parts),
+                tuple(self.elementwise(op, part_of(self, left, i, t), part_of(self, right, i, t), t) for i, t in parts),
                 type_,
             )
         assert isinstance(type_, TensorType)
@@ -245,7 +276,7 @@ class Generator:
             raise NotCompilable("NumPy and Numba round products and quotients of complex numbers differently")
         texts = self.text(left), self.text(right)
         if type_.shape != ():
-            self.line(f"{self._local('expect_one_shape')}({', '.join(texts)}, {op!r})")
+            self.line(f"{self.helper('expect_one_shape')}({', '.join(texts)}, {op!r})")
         return self.owned(Var(f"({texts[0]} {_BINARY[op]} {texts[1]})", type_), type_)
 
     def invoke(self, function: Any, argument: Any, type_: Type) -> Any:
@@ -257,7 +288,7 @@ class Generator:
         return self.call(function, argument, Call(None, None, type_))  # type: ignore[arg-type]
 
     def _plus(self, type_: Type) -> Callable[[Parts], Var]:
-        add, token = self._local("add"), self.token(type_)
+        add, token = self.helper("add"), self.token(type_)
         return lambda pair: self.bind(f"{add}({', '.join(map(self.text, pair.parts))}, {token})", type_)
 
     def reduce(self, sequence: Any, state: Var, function: Any, type_: Type) -> Var:
@@ -265,7 +296,7 @@ class Generator:
         with self.loop(sequence) as element:
             pair = StructType([type_, element.type])
             result = self.invoke(function, Parts((state, element), pair), type_)
-            self.line(f"{state.text} = {self._local('coerce')}({self.text(result)}, {self.token(type_)})")
+            self.line(f"{state.text} = {self.helper('coerce')}({self.text(result)}, {self.token(type_)})")
         return state
 
     @contextlib.contextmanager
@@ -284,8 +315,20 @@ class Generator:
         self.indent -= 1
 
 
-def _part(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
+def part_of(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
+    """Return element ``index``, of ``type_``, of a struct value."""
     return struct.parts[index] if isinstance(struct, Parts) else Var(f"{generator.text(struct)}[{index}]", type_)
+
+
+def _check_layouts(found: Type, wanted: Type) -> None:
+    """Raise `NotCompilable` for a sequence that would have to be stored otherwise, such as of known sizes for open ones."""
+    match found, wanted:
+        case StructType(), StructType():
+            for part, wanted_part in zip(found, wanted, strict=True):
+                _check_layouts(part, wanted_part)
+        case SequenceType(element), SequenceType(wanted_element):
+            if not laid_out_alike(element, wanted_element):
+                raise NotCompilable(f"{found} where {wanted} is expected")
 
 
 def _compilable(body: LocalBody) -> LocalBody:
@@ -311,34 +354,52 @@ def check_compilable(type_: Type) -> None:
             raise NotCompilable(f"{type_} has no compiled form")
 
 
-def generate(function: Any, parameter: Type | None, result: Type) -> tuple[Generator, list[Any], str]:
-    """Write ``entry(progress, leaves…) -> leaves`` for a function value.
+class Lift:
+    """Takes values around a function into the generated text; what it meets first becomes a parameter.
 
-    Returns the generator, what the function captured (each an object with a ``type``, one more argument of the entry
-    after its own) and the text.
+    ``captured`` lists those, objects with a ``type``, in the order of their parameters; ``member`` gives the type of the
+    value that such an object stands for.
     """
-    generator = Generator()
-    argument = None if parameter is None else generator.parameter(parameter)
-    captured: list[Any] = []
-    lifted: dict[int, Any] = {}
 
-    def lift(value: Any) -> Any:
+    def __init__(self, generator: Generator, member: Callable[[Any], Type] = lambda symbol: symbol.type) -> None:
+        self.generator, self.member = generator, member
+        self.captured: list[Any] = []
+        self.known: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
         match value:
             case LocalBody():
                 return _compilable(value)
             case Var() | Mapped():
                 return value
             case Closure(code, env):
-                return Closure(code, Lifted(env, lift))
+                return Closure(code, Lifted(env, self))
             case Parts(parts, type_):
-                return Parts(LiftedParts(parts, lift), type_)
-        if id(value) not in lifted:
-            captured.append(value)
-            lifted[id(value)] = generator.parameter(value.type)
-        return lifted[id(value)]
+                return Parts(LiftedParts(parts, self), type_)
+        if id(value) not in self.known:
+            self.captured.append(value)
+            self.known[id(value)] = self.generator.parameter(self.member(value))
+        return self.known[id(value)]
 
+
+def entry_text(generator: Generator) -> str:
+    """Return the text of ``entry(progress, parameters…)``."""
+    head = f"def entry({', '.join(['progress', *generator.parameters])}):"
+    return "\n".join([head, *generator.head, *generator.lines, ""])
+
+
+def generate(
+    function: Any, parameter: Type | None, result: Type, forms: tuple[str, ...] = (), *, dense: bool = False
+) -> tuple[Generator, list[Any]]:
+    """Write ``entry(progress, leaves…) -> leaves`` for a function value.
+
+    Returns the generator and what the function captured (each an object with a ``type``, one more argument of the entry
+    after its own).
+    """
+    generator = Generator(dense=dense)
+    argument = None if parameter is None else generator.parameter(parameter, iter(forms))
+    lift = Lift(generator)
     value = generator.owned(generator.invoke(lift(function), argument, result), result)
     leaves = generator.leaves(value.text, result)
     generator.line(f"return ({''.join(leaf + ', ' for leaf in leaves)})")
-    head = f"def entry({', '.join(['progress', *generator.parameters])}):"
-    return generator, captured, "\n".join([head, *generator.head, *generator.lines, ""])
+    return generator, lift.captured

@@ -20,9 +20,11 @@ from numba.np.numpy_support import from_dtype
 
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
-from fedmpi.local.numba_types import SequenceValue
+from fedmpi.local.numba_types import SequenceValue, retyped
 from fedmpi.local.records import element_names, record_of
+from fedmpi.local.sparse import Csr
 from fedmpi.local.values import ShapeError, UnequalShapesError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
@@ -168,8 +170,10 @@ def _edge(value: Any, type_: Type, label: str, own: bool) -> Callable[..., Any]:
             parts = ", ".join(f"edge_of(value[{k}], T{i})" for i, k in enumerate(order))
             return _function("edge", "value, token", f"    return Record({parts})\n", scope)
         case SequenceType(element):
-            _expect(not own and isinstance(value, SequenceValue) and value.element == element, type_, value, label)
-            return _function("edge", "value, token", "    return value\n", {})
+            alike = isinstance(value, SequenceValue) and laid_out_alike(value.element, element)
+            _expect(not own and alike, type_, value, label)
+            scope = {"retyped": retyped, "T": token_of(element)}
+            return _function("edge", "value, token", "    return retyped(value, T)\n", scope)
     raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
 
 
@@ -186,6 +190,10 @@ def _order(value: Any, type_: StructType, label: str) -> list[int]:
 def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callable[..., Any]:
     shape = type_.shape
     assert shape is not None
+    if not own and getattr(value, "instance_class", None) is Csr:
+        known = len(shape) == 2 and shape[1] is not None and value[0].dtype == from_dtype(type_.dtype)
+        _expect(known, type_, value, label)
+        return _function("edge", "value, token", "    return value\n", {})
     is_array = isinstance(value, types.Array) and value.ndim == len(shape)
     _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value, label)
     body = ""

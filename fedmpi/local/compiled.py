@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ import numpy as np
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
-from fedmpi.local.codegen import Generator, generate
-from fedmpi.local.columns import conformed_sequence, dense_sequence
+from fedmpi.local.codegen import Generator, entry_text, generate
+from fedmpi.local.columns import Column, conformed_sequence, dense_sequence, leaf_formats
+from fedmpi.local.sparse import Csr
 
 
 class CompiledFunction:
@@ -22,20 +26,32 @@ class CompiledFunction:
     """
 
     def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
-        generator, self.captured, text = generate(function, parameter, result)
-        self.parameter, self.result, self.name = parameter, result, name
-        self._entry = _compile(generator, text, name)
+        self.function, self.parameter, self.result, self.name = function, parameter, result, name
+        self._entries: dict[tuple[str, ...], Any] = {}
+        self._entry(())
+
+    def _entry(self, forms: tuple[str, ...]) -> Any:
+        """Return the compiled code for arguments whose sequences are stored in these forms."""
+
+        def write(dense: bool) -> Generator:
+            generator, self.captured = generate(self.function, self.parameter, self.result, forms, dense=dense)
+            return generator
+
+        if forms not in self._entries:
+            self._entries[forms] = compile_entry(write, sparse="sparse" in forms)
+        return self._entries[forms]
 
     def __call__(self, argument: Any, captures: Any) -> Any:
         """Run on one argument and the values of ``captured``."""
         flat: list[Any] = []
+        forms: list[str] = []
         if self.parameter is not None:
-            flatten(argument, self.parameter, flat)
+            flatten(argument, self.parameter, flat, forms)
         for value, captured in zip(captures, self.captured, strict=True):
             flatten(value, captured.type, flat)
         progress = np.full(1, -1, dtype=np.int64)
         try:
-            leaves = self._entry(progress, *flat)
+            leaves = self._entry(tuple(forms) if any(forms) else ())(progress, *flat)
         except Exception as error:
             if progress[0] >= 0:
                 note_batch(error, int(progress[0]))
@@ -55,8 +71,11 @@ def _apart(leaves: tuple[Any, ...]) -> list[Any]:
     return apart
 
 
-def flatten(value: Any, type_: Type, out: list[Any]) -> None:
-    """Append the leaves of a normalised value, in the order of the entry's parameters."""
+def flatten(value: Any, type_: Type, out: list[Any], forms: list[str] | None = None) -> None:
+    """Append the leaves of a normalised value, in the order of the entry's parameters.
+
+    ``forms`` takes the forms in which the arrays of its sequences are stored; without it they are made dense.
+    """
     match type_:
         case TensorType():
             if isinstance(value, np.ndarray) and value.flags.writeable:
@@ -65,11 +84,32 @@ def flatten(value: Any, type_: Type, out: list[Any]) -> None:
             out.append(value)
         case StructType():
             for part, part_type in zip(value, type_, strict=True):
-                flatten(part, part_type, out)
+                flatten(part, part_type, out, forms)
         case SequenceType(element):
-            value = dense_sequence(conformed_sequence(value, element))
-            out += value.column.arrays
+            value = conformed_sequence(value, element)
+            if forms is None:
+                value = dense_sequence(value)
+            if forms is not None:
+                forms += forms_of(value.column)
+            flatten_arrays(value.column, out)
             out += (value.start, value.stop)
+
+
+def forms_of(column: Column) -> list[str]:
+    """Return how each array of a column is stored: "" as its type says, as "bytes", or as "sparse" rows."""
+    return [
+        "sparse" if isinstance(array, Csr) else "bytes" if array.dtype != dtype else ""
+        for array, (dtype, _) in zip(column.arrays, leaf_formats(column.type), strict=True)
+    ]
+
+
+def flatten_arrays(column: Column, out: list[Any]) -> None:
+    """Append the arrays of a column, in the order of the parameters that `Generator.arrays` makes for them."""
+    for array in column.arrays:
+        if isinstance(array, Csr):
+            out += array
+        else:
+            out.append(array)
 
 
 def unflatten(type_: Type, leaves: Any) -> Any:
@@ -89,22 +129,44 @@ def prepare_numba() -> None:
     """
     import scipy.linalg.cython_blas  # noqa: F401  # what Numba's np.dot calls: loaded before the threads are set
     import threadpoolctl
+    from numba.core.bytecode import FunctionIdentity
 
     from fedmpi.local import coerce, numba_types  # noqa: F401
 
     threadpoolctl.threadpool_limits(1)
+    # Numba tells functions of one name and signature apart by a number that begins at 1 in each process.  Code that two
+    # processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
+    # symbols: one program would run another's functions, without a word.  So each process counts from somewhere else.
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 
-def _compile(generator: Generator, text: str, name: str) -> Any:
+def compile_entry(write: Callable[[bool], Generator], *, sparse: bool = False) -> Any:
+    """Return the compiled entry that ``write(dense)`` generates.
+
+    With ``sparse`` rows among its arguments, user code gets them as they are if it can be compiled for them, as the
+    kernels can; otherwise as arrays, for which ``dense`` is True.
+    """
+    from numba.core.errors import NumbaError
+
+    try:
+        return _compile(write(False))
+    except (NumbaError, AttributeError, TypeError):
+        if not sparse:
+            raise
+        return _compile(write(True))
+
+
+def _compile(generator: Generator) -> Any:
     from numba import njit, types
     from numba.core.errors import NumbaError
     from numba.np.numpy_support import from_dtype
 
     prepare_numba()
     signature: list[Any] = [types.Array(types.int64, 1, "C")]
-    for dtype, rank in generator.signature:
+    for dtype, rank, written in generator.signature:
         scalar = types.int64 if dtype is None else from_dtype(np.dtype(dtype))
-        signature.append(types.Array(scalar, rank, "C", readonly=True) if rank else scalar)
+        signature.append(types.Array(scalar, rank, "C", readonly=not written) if rank else scalar)
+    text = entry_text(generator)
     key = _key(generator, text, signature)
     with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
         entry = njit(error_model="numpy", cache=on_disk)(function)

@@ -49,31 +49,38 @@ def reach(terms: Any) -> Any:
 
 
 @njit(**_JIT)
-def add_terms(limbs: Any, low: Any, terms: Any) -> Any:
+def add_terms(limbs: Any, low: Any, terms: Any) -> None:
     """Add finite terms float64[n] to limbs int64[n, planes], whose first plane is ``low``; others are left out."""
-    bits = terms.view(np.int64)
+    for i in range(terms.size):
+        if np.isfinite(terms[i]):
+            add_term(limbs[i], low, terms[i])
+
+
+@njit(**_JIT)
+def add_term(limbs: Any, low: Any, term: Any) -> None:
+    """Add a finite float64 to limbs int64[planes], whose first plane is ``low``."""
+    if term == 0.0:
+        return
+    bits = np.float64(term).view(np.int64)
     mask = np.uint64(0xFFFFFFFF)
-    for i in range(bits.size):
-        exponent = (bits[i] >> 52) & 0x7FF
-        if exponent == 0x7FF or terms[i] == 0.0:
-            continue
-        mantissa = np.uint64(bits[i] & 0xFFFFFFFFFFFFF)
-        if exponent > 0:
-            mantissa |= np.uint64(1) << np.uint64(52)
-            position = exponent - 1
-        else:
-            position = np.int64(0)
-        plane = (position >> 5) - low
-        shift = np.uint64(position & 31)
-        below = (mantissa & mask) << shift  # at most 63 bits
-        above = (mantissa >> np.uint64(32)) << shift  # at most 52 bits
-        first = np.int64(below & mask)
-        second = np.int64(below >> np.uint64(32)) + np.int64(above & mask)
-        third = np.int64(above >> np.uint64(32))
-        sign = bits[i] >> 63  # 0 or -1: (x ^ sign) - sign is x or -x
-        limbs[i, plane] += (first ^ sign) - sign
-        limbs[i, plane + 1] += (second ^ sign) - sign
-        limbs[i, plane + 2] += (third ^ sign) - sign
+    exponent = (bits >> 52) & 0x7FF
+    mantissa = np.uint64(bits & 0xFFFFFFFFFFFFF)
+    if exponent > 0:
+        mantissa |= np.uint64(1) << np.uint64(52)
+        position = exponent - 1
+    else:
+        position = np.int64(0)
+    plane = (position >> 5) - low
+    shift = np.uint64(position & 31)
+    below = (mantissa & mask) << shift  # at most 63 bits
+    above = (mantissa >> np.uint64(32)) << shift  # at most 52 bits
+    first = np.int64(below & mask)
+    second = np.int64(below >> np.uint64(32)) + np.int64(above & mask)
+    third = np.int64(above >> np.uint64(32))
+    sign = bits >> 63  # 0 or -1: (x ^ sign) - sign is x or -x
+    limbs[plane] += (first ^ sign) - sign
+    limbs[plane + 1] += (second ^ sign) - sign
+    limbs[plane + 2] += (third ^ sign) - sign
 
 
 @njit(**_JIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +20,17 @@ class LocalFunction:
     """An unplaced function value whose captured values are symbols (objects with a ``type``) until it is called."""
 
     def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
-        self._function, self.name = function, name
-        self._compiled: CompiledFunction | None = None
-        if isinstance(function, Closure) and has_loop(function.function.body):
-            try:
-                self._compiled = CompiledFunction(function, parameter, result, name)
-            except NotCompilable:
-                self._compiled = None
+        self._function, self._types, self.name = function, (parameter, result), name
+        self.has_loop = isinstance(function, Closure) and has_loop(function.function.body)
+
+    @functools.cached_property
+    def _compiled(self) -> CompiledFunction | None:
+        if not self.has_loop:
+            return None
+        try:
+            return CompiledFunction(self._function, *self._types, self.name)
+        except NotCompilable:
+            return None
 
     def bound(self, resolve: Resolve) -> Callable[[Any], Any]:
         """Return the function of one normalised argument; ``resolve`` gives the value of a captured symbol."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core import cgutils, errors, inline_closurecall
 from numba.core.imputils import (
@@ -23,9 +24,12 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, signature
 from numba.extending import intrinsic, models, overload, register_model
 
-from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import arity, layout
+from fedmpi.local.kernel import jit
 from fedmpi.local.records import element_names, record_class, record_of
+from fedmpi.local.sparse import Csr
+from fedmpi.local.widen import widen
 
 # --- record["name"] --------------------------------------------------------------------------------------------------
 
@@ -95,14 +99,15 @@ _PROGRESS = types.Array(types.int64, 1, "C")
 class SequenceValue(types.IterableType):
     """A packed sequence: the arrays of a column of its elements, and where it starts and stops.
 
-    A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.
+    A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.  Elements
+    that are stored as sparse rows come as `Csr`, or, if the sequence is ``dense``, as arrays.
     """
 
     mutable = False
 
-    def __init__(self, element: Type, arrays: Any) -> None:
-        self.element, self.arrays = element, arrays
-        super().__init__(name=f"sequence({element}, {arrays})")
+    def __init__(self, element: Type, arrays: Any, dense: bool = False) -> None:
+        self.element, self.arrays, self.dense = element, arrays, dense
+        super().__init__(name=f"{'dense ' * dense}sequence({element}, {arrays})")
 
     @property
     def iterator_type(self) -> Any:
@@ -146,14 +151,28 @@ def _proxy(context: Any, builder: Any, type_: Any, value: Any = None) -> Any:
 
 @intrinsic
 def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: Any, stop: Any) -> Any:
-    """Return the sequence ``start`` to ``stop`` of a column; ``token`` names the type of its elements."""
+    """Return the sequence ``start`` to ``stop`` of a column; ``token`` names the type of its elements.
+
+    Its label is "dense" for a `SequenceValue` of that kind.
+    """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = _proxy(context, builder, sig.return_type)
         _, value.arrays, value.progress, value.start, value.stop = args
         return impl_ret_borrowed(context, builder, sig.return_type, value._getvalue())
 
-    return SequenceValue(token.type, arrays)(token, arrays, _PROGRESS, types.int64, types.int64), generate
+    value = SequenceValue(token.type, arrays, token.label == "dense")
+    return value(token, arrays, _PROGRESS, types.int64, types.int64), generate
+
+
+@intrinsic
+def retyped(typing: Any, sequence: Any, token: Any) -> Any:
+    """Return a sequence as one of the token's type, whose columns are laid out alike."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return SequenceValue(token.type, sequence.arrays, sequence.dense)(sequence, token), generate
 
 
 @intrinsic
@@ -163,6 +182,15 @@ def _arrays_of(typing: Any, sequence: Any) -> Any:
         return impl_ret_borrowed(context, builder, sig.return_type, value.arrays)
 
     return sequence.arrays(sequence), generate
+
+
+@intrinsic
+def _progress_of(typing: Any, sequence: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = _proxy(context, builder, sig.args[0], args[0])
+        return impl_ret_borrowed(context, builder, sig.return_type, value.progress)
+
+    return _PROGRESS(sequence), generate
 
 
 @intrinsic
@@ -183,34 +211,83 @@ def element_at(sequence: Any, index: int) -> Any:
 def _element_at(sequence: Any, index: int) -> Any:
     if not isinstance(sequence, SequenceValue):
         return None
-    scope: dict[str, Any] = {"arrays_of": _arrays_of, "__name__": __name__}
-    text = _element_text(sequence.element, 0, scope)
+    scope: dict[str, Any] = {"arrays_of": _arrays_of, "progress_of": _progress_of, "__name__": __name__}
+    text = _element_text(sequence.element, 0, sequence, scope)
     source = f"def implementation(sequence, index):\n    arrays = arrays_of(sequence)\n    return {text}\n"
     exec(compile(source, "<fedmpi>", "exec"), scope)
     return scope["implementation"]
 
 
-def _element_text(type_: Type, at: int, scope: dict[str, Any]) -> str:
+def _element_text(type_: Type, at: int, sequence: SequenceValue, scope: dict[str, Any]) -> str:
     """Return the expression for one value of a column whose arrays begin at ``at`` (see `columns.Column`)."""
     match type_:
-        case TensorType(_, shape):
-            kind = layout(type_)
-            if kind == "fixed":
-                return f"arrays[{at}][index]"
-            chunk = f"arrays[{at}][arrays[{at + 1}][index]:arrays[{at + 1}][index + 1]]"
-            if kind == "rows":
-                return chunk
-            dimensions = ", ".join(f"arrays[{at + 2}][index, {d}]" for d in range(len(shape or ())))
-            return f"{chunk}.reshape(({dimensions},))"
+        case TensorType():
+            return _tensor_text(type_, at, sequence, scope)
         case StructType():
             parts = []
             for part in type_:
-                parts.append(_element_text(part, at, scope))
+                parts.append(_element_text(part, at, sequence, scope))
                 at += arity(part)
-            name = f"Record{at}_{len(parts)}_{len(scope)}"
-            scope[name] = record_of(type_)
-            return f"{name}({', '.join(parts)})"
+            return f"{_constant(scope, 'Record', record_of(type_))}({', '.join(parts)})"
+        case SequenceType(element):
+            from fedmpi.local.coerce import token_of
+
+            token = _constant(scope, "token", token_of(element, "dense" if sequence.dense else ""))
+            arrays = "".join(f"arrays[{at + 1 + i}], " for i in range(arity(element)))
+            bounds = f"arrays[{at}][index], arrays[{at}][index + 1]"
+            scope["make_sequence"] = make_sequence
+            return f"make_sequence({token}, ({arrays}), progress_of(sequence), {bounds})"
     raise errors.TypingError(f"a sequence cannot hold {type_} in compiled code")
+
+
+def _tensor_text(type_: TensorType, at: int, sequence: SequenceValue, scope: dict[str, Any]) -> str:
+    kind = layout(type_)
+    stored = sequence.arrays[at]
+    bounds = ("index", "index + 1") if kind == "fixed" else (f"arrays[{at + 1}][index]", f"arrays[{at + 1}][index + 1]")
+    if isinstance(stored, types.BaseNamedTuple):
+        function = _constant(scope, "rows", dense_rows if sequence.dense else sparse_rows)
+        return f"{function}(arrays[{at}], {', '.join(bounds)})"
+    if stored.dtype == types.uint8 and type_.dtype.kind == "f":
+        function, dtype = _constant(scope, "widened", widened), _constant(scope, "dtype", type_.dtype.type)
+        chunk = f"{function}(arrays[{at}][{':'.join(bounds)}], {dtype})"
+        return f"{chunk}[0]" if kind == "fixed" else chunk
+    if kind == "fixed":
+        return f"arrays[{at}][index]"
+    chunk = f"arrays[{at}][{':'.join(bounds)}]"
+    if kind == "rows":
+        return chunk
+    dimensions = ", ".join(f"arrays[{at + 2}][index, {d}]" for d in range(len(type_.shape or ())))
+    return f"{chunk}.reshape(({dimensions},))"
+
+
+def _constant(scope: dict[str, Any], prefix: str, value: Any) -> str:
+    name = f"{prefix}{len(scope)}"
+    scope[name] = value
+    return name
+
+
+@jit
+def widened(data: Any, dtype: Any) -> Any:
+    """Return pixels as numbers (see `widen`)."""
+    out = np.empty(data.shape, dtype)
+    widen(data.reshape(-1), out.reshape(-1))
+    return out
+
+
+@jit
+def sparse_rows(rows: Any, start: Any, stop: Any) -> Any:
+    """Return the sparse rows ``start`` to ``stop``, without a copy."""
+    return Csr(rows.values, rows.columns, rows.offsets[start : stop + 1], rows.width)
+
+
+@jit
+def dense_rows(rows: Any, start: Any, stop: Any) -> Any:
+    """Return the sparse rows ``start`` to ``stop`` as an array."""
+    out = np.zeros((stop - start, rows.width), rows.values.dtype)
+    for i in range(start, stop):
+        for k in range(rows.offsets[i], rows.offsets[i + 1]):
+            out[i - start, rows.columns[k]] = rows.values[k]
+    return out
 
 
 @overload(len)

@@ -118,6 +118,11 @@ class Communicator:
         """What the MPI library says about itself, many lines of it."""
         return str(self._mpi.Get_library_version())
 
+    @property
+    def mpi(self) -> Any:
+        """The module mpi4py.MPI, for those who measure what it does without fedmpi."""
+        return self._mpi
+
     def _survey_node(self) -> tuple[int, int]:
         """Return how many ranks share this rank's node, and how many cores they may run on between them."""
         node = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED, self.rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, normalise, present
+from fedmpi.runtime import records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, parts_of, refuse, split
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
@@ -28,7 +30,10 @@ from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
 from fedmpi.runtime.program import Program
+from fedmpi.runtime.reduction import MODES
 from fedmpi.runtime.rounds import Round
+
+NONFINITE = ("propagate", "raise")
 
 
 class MpiContext:
@@ -37,14 +42,34 @@ class MpiContext:
     Rank 0 is the server, the others host the clients; with one rank, or with ``server_trains=True``, rank 0 hosts
     clients too. ``num_clients`` is the number of clients of computations that have no argument at the clients.  MPI is
     initialised when the first computation with placements runs.
+
+    ``reduction`` is how sums and means are taken: "exact", the true sum rounded once, which no order of clients and
+    ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what
+    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on
+    all ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
+    it can be compiled; False, never, for comparison: the results are the same.
     """
 
-    def __init__(self, comm: Any = None, *, server_trains: bool = False, num_clients: int | None = None) -> None:
+    def __init__(
+        self,
+        comm: Any = None,
+        *,
+        server_trains: bool = False,
+        num_clients: int | None = None,
+        reduction: str = "exact",
+        nonfinite: str = "propagate",
+        fuse: bool | None = None,
+    ) -> None:
+        for name, value, choices in (("reduction", reduction, MODES), ("nonfinite", nonfinite, NONFINITE)):
+            if value not in choices:
+                expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+                raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
         if num_clients is not None and (not isinstance(num_clients, int) or num_clients < 0):
             raise ValueError(f"MpiContext: num_clients must be a number of clients or None, found {num_clients!r}")
         self._given = comm
         self._comm: Communicator | None = None
         self.server_trains = server_trains
+        self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = num_clients
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Computation, Callable[[Any], Any]] = {}
@@ -61,6 +86,15 @@ class MpiContext:
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
+        if not records.watching():
+            return self._invoke(computation, argument, resident)
+        with records.Watch(computation) as watch:
+            result = self._invoke(computation, argument, resident)
+            comm = self.comm if self._is_placed(computation) else None
+            watch.returned(result, None if comm is None else comm.call, comm)
+        return result
+
+    def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
         if not self._is_placed(computation):
             return self._invoke_local(computation, argument)
         program = self.program(computation, argument)
@@ -91,7 +125,9 @@ class MpiContext:
                 raise refuse(computation.name, error) from None
         key = (computation, tuple(functions))
         if key not in self._programs:
-            self._programs[key] = Program(build(computation, functions))
+            raises = self.nonfinite == "raise"
+            plan = build(computation, functions)
+            self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
@@ -165,6 +201,11 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     return present(execution.values[value], type_.member)
 
 
+def default_context() -> MpiContext:
+    """Return the context of a program that sets none; with FEDMPI_SERVER_TRAINS=1 rank 0 hosts clients too."""
+    return MpiContext(server_trains=os.environ.get("FEDMPI_SERVER_TRAINS") == "1")
+
+
 def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
     """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
 
@@ -211,4 +252,13 @@ def plan(computation: Computation) -> Plan:
     return build(computation)
 
 
-__all__ = ["Interpreter", "MpiContext", "client_data", "client_data_from_arrays", "is_server", "plan", "replicate"]
+__all__ = [
+    "Interpreter",
+    "MpiContext",
+    "client_data",
+    "client_data_from_arrays",
+    "default_context",
+    "is_server",
+    "plan",
+    "replicate",
+]

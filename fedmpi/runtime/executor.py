@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData, Ranks
-from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
@@ -25,16 +24,20 @@ from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import take
 from fedmpi.local.values import ArgumentError
 from fedmpi.runtime import failures
-from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, pack_members, parts_of
+from fedmpi.runtime.arguments import check, client_count, common_count, label, pack_members, parts_of
 from fedmpi.runtime.client_data import moved
+from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.ownership import assign, hash_of, homes
-from fedmpi.runtime.plan import Node, Stage
-from fedmpi.runtime.program import Program, closed, has_open_dimensions, leaf_shapes
-from fedmpi.runtime.reduction import NO_REACH, Accumulator, Members, Reduction, Words
-from fedmpi.runtime.rounds import Round
+from fedmpi.runtime.plan import Node, Stage, reduction_of
+from fedmpi.runtime.program import Program, closed, leaf_shapes
+from fedmpi.runtime.reduction import Layout, Reduction
+from fedmpi.runtime.rounds import NOTHING, Round, Words
 from fedmpi.runtime.sizes import work
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+_log = logging.getLogger("fedmpi")
 
 
 class Execution(Round):
@@ -46,7 +49,7 @@ class Execution(Round):
         self.num_clients = num_clients
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
         self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
-        self.mine: list[int] = []
+        self.mine: Rows = np.empty(0, dtype=np.int64)
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = np.empty(0, dtype=np.uint8)
         self.homes = 0  # a hash of `owner`
@@ -62,10 +65,11 @@ class Execution(Round):
                 self.attempt(functools.partial(self.serve, stage))
             self.descend(level, stage)
             self.move()
-            sums = self.train(stage)
+            work = ClientWork(self, level)
+            self.attempt(work.run)
             if self.program.arrives(level):
-                reach = self.agree(sums.reach() if isinstance(sums, Accumulator) else NO_REACH)
-                self.reduce(stage, sums, reach)
+                words = self.agree(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0))
+                self.reduce(level, work, words)
 
     # --- before the first stage ---
 
@@ -95,7 +99,8 @@ class Execution(Round):
                         self.moves.append((node, value))
                 self.values[node], self.positions[node] = value.as_type(node.member)
             else:
-                self.values[node] = pack_members(value, node.member, self.mine, path)
+                self.values[node] = pack_members(value, node.member, self.mine.tolist(), path)
+                self.positions[node] = np.arange(len(self.mine))
 
     def own(self, arguments: list[tuple[Node, Any]]) -> None:
         """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists."""
@@ -111,9 +116,11 @@ class Execution(Round):
             self.owner = assign(loads, self.hosts)
         else:
             self.owner = assign(np.ones(self.num_clients or 0), self.hosts)
-        if not packed:
+        if packed:
+            self.mine = leading.mine
+        else:
             self.homes = homes(self.owner)
-        self.mine = [int(i) for i in np.flatnonzero(self.owner == self.comm.rank)]
+            self.mine = np.flatnonzero(self.owner == self.comm.rank)
 
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
@@ -188,7 +195,7 @@ class Execution(Round):
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{self.name} ({self.plan.computation.where})"
             where = hash_of(self.homes, *(data.homes for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
-            server = self.open(self.plan.fingerprint, clients, program, payload, where)
+            server = self.open(self.program.fingerprint, clients, program, payload, where)
             return server.status, server.payload
         if not self.program.confirms(level):
             return 0, 0
@@ -207,85 +214,41 @@ class Execution(Round):
             self.values[node], self.positions[node] = moved(self.comm, data, self.owner).as_type(node.member)
         self.moves = []
 
-    # --- up: client work, agreement, Reduce ---
+    # --- up: agreement, Reduce ---
 
-    def train(self, stage: Stage) -> Accumulator | list[Members]:
-        """Run the clients' part of a stage; return its sums, or what they are of while the type leaves sizes open."""
-        sums: Accumulator | list[Members] = []
-        if not any(has_open_dimensions(node.inputs[0].member) for node in stage.reductions):
-            sums = Accumulator([self.program.reduction(node) for node in stage.reductions])
-        take = sums.add if isinstance(sums, Accumulator) else sums.append
-        self.attempt(functools.partial(self.run_clients, stage, take))
-        return sums
-
-    def run_clients(self, stage: Stage, take: Callable[[Members], None]) -> None:
-        resolve = self.values.__getitem__
-        steps = []
-        for node in stage.clients:
-            if not node.per_client:
-                self.values[node] = self.server_value(node)  # the same for all clients: computed once
-            elif self.mine:
-                function = self.program.function(node).bound(resolve) if node.op == "federated_map" else None
-                steps.append((node, function))
-        kept: dict[Node, list[Any]] = {n: [] for n in stage.clients if n in self.plan.kept}
-        for position, client in enumerate(self.mine):
-            values = _ClientValues(self.values, self.positions, position)
-            for node, function in steps:
-                try:
-                    values.local[node] = self.client_value(node, function, values)
-                except Exception as error:
-                    where = f"{self.name}: {node.op} at {node.where}: {self.client_text(client, error)}"
-                    raise ClientError(client, failures.annotated(error, where)) from error
-            if stage.reductions:
-                take([tuple(values.of(value) for value in (*node.inputs, None)[:2]) for node in stage.reductions])
-            for node, members in kept.items():
-                members.append(values[node])
-        for node, members in kept.items():
-            self.values[node] = pack(node.member, members)
-
-    def client_text(self, client: int, error: BaseException) -> str:
-        batch = getattr(error, "fedmpi_batch", None)
-        names = [label(n.detail) for n in self.plan.inputs if n.per_client]
-        source = f" of {' and '.join(names)}" if names else ""
-        return (
-            f"client {client}{source}" + (f", batch {batch}" if batch is not None else "") + f" (rank {self.comm.rank})"
-        )
-
-    def client_value(self, node: Node, function: Any, values: _ClientValues) -> Any:
-        match node.op:
-            case "select":
-                return values[node.inputs[0]][node.detail]
-            case "federated_map":
-                return function(values.of(node.inputs[1]))
-        return values.of(node.inputs[0])  # zip
-
-    def reduce(self, stage: Stage, sums: Accumulator | list[Members], reach: Words) -> None:
-        """Reduce all sums and means of a stage in one message (infinities and NaN, if there are any, in another)."""
+    def reduce(self, level: int, work: ClientWork, words: Words) -> None:
+        """Reduce all sums and means of a stage in one message; what is wide or not finite, if anything, in another."""
+        stage = self.plan.stages[level]
         if not stage.reductions:
             return
-        if not isinstance(sums, Accumulator):
-            members, sums = sums, Accumulator([self.settle(i, node, sums) for i, node in enumerate(stage.reductions)])
-            for member in members:
-                sums.add(member)
-            reach = self.agree(sums.reach())
-        total, special = self.comm.reduce_sum(sums.message(reach)), sums.special(reach)
-        if special is not None:
-            special = self.comm.reduce_sum(special)
-        if total is not None:
-            for node, (reduction, parts) in zip(stage.reductions, sums.results(reach, total, special), strict=True):
-                self.values[node] = self.attempt(functools.partial(self.finish, node, reduction, parts))
+        sums = work.sums
+        if sums is None:
+            reductions = [self.settle(i, node, work.members) for i, node in enumerate(stage.reductions)]
+            sums = self.program.new_sums(Layout(reductions, self.program.mode))
+            self.attempt(functools.partial(work.add_members, sums))
+            words = self.agree(sums.words(self.num_clients or 0))
+        sums.reduce(self.comm, words)
+        if words[2]:
+            parts = self.comm.gather_bytes(sums.wide(self.mine))
+            found = None if parts is None else sums.merge(parts)
+            if found is not None:
+                node = stage.reductions[found.reduction]
+                _log.warning("%s: %s at %s: %s", self.comm.whereabouts(), node.op, node.where, found)
+        if self.comm.rank == 0:
+            for index, node in enumerate(stage.reductions):
+                self.values[node] = self.attempt(functools.partial(self.finish, node, sums, index))
 
-    def finish(self, node: Node, reduction: Reduction, parts: Any) -> Any:
+    def finish(self, node: Node, sums: Any, index: int) -> Any:
         try:
-            return reduction.result(parts)
+            return sums.result(index, self.num_clients or 0)
         except Exception as error:
             raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
 
-    def settle(self, position: int, node: Node, members: list[Members]) -> Reduction:
+    def settle(self, position: int, node: Node, members: list[Any]) -> Reduction:
         """Agree on the sizes that the type of a reduction's members leaves open."""
         member = node.inputs[0].member
         mine: dict[str, int] = {}  # the first client of each size
-        for client, values in zip(self.mine, members, strict=True):
+        for client, values in zip(self.mine.tolist(), members, strict=True):
             mine.setdefault(json.dumps(leaf_shapes(member, values[position][0])), client)
         data = np.frombuffer(json.dumps(mine).encode(), dtype=np.uint8)
         parts = [json.loads(part.tobytes()) for part in self.comm.allgather_bytes(data)]
@@ -297,7 +260,7 @@ class Execution(Round):
                     f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: client "
                     f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"
                 )
-        return self.program.reduction(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
+        return reduction_of(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""
@@ -326,25 +289,3 @@ class Execution(Round):
         """Return a value at the clients as it is, on the ranks of its clients."""
         kept = ClientData(node.member, self.owner, self.comm.rank, self.values[node], self.positions.get(node))
         return ClientData(type_, self.owner, self.comm.rank, *kept.as_type(type_))
-
-
-class _ClientValues:
-    """The values of one client in a stage: its own, its part of columns, and what all clients have."""
-
-    def __init__(self, shared: dict[Node, Any], rows: dict[Node, Any], position: int) -> None:
-        self.shared, self.rows, self.position = shared, rows, position
-        self.local: dict[Node, Any] = {}
-
-    def __getitem__(self, node: Node) -> Any:
-        if node in self.local:
-            return self.local[node]
-        value = self.shared[node]
-        if not isinstance(value, Column):
-            return value
-        return value[int(self.rows[node][self.position]) if node in self.rows else self.position]
-
-    def of(self, value: Any) -> Any:
-        """Return the value of a node or of a struct of nodes."""
-        if isinstance(value, Parts):
-            return tuple(self.of(part) for part in value.parts)
-        return None if value is None else self[value]

@@ -210,14 +210,19 @@ def _fingerprint(computation: Computation, functions: Sequence[Computation]) -> 
     """Return a number that is equal for equal programs on all ranks."""
     digest = hashlib.sha256()
     for program in (computation, *functions):
-        digest.update(f"{program.name} {program.type_signature} {show(program.expression)}".encode())
-        for part in walk(program.expression):
-            if isinstance(part, Kernel):
-                digest.update(f"{part.impl}".encode())
-                _add_code(digest, getattr(part.impl.function, "__code__", None))
-            elif isinstance(part, Literal) and isinstance(part.data, bytes):
-                digest.update(part.data)  # the text shortens large arrays
+        feed_program(digest, program)
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
+
+
+def feed_program(digest: Any, program: Computation) -> None:
+    """Add to a hash what a computation does: its text, the code of its local computations, its constants."""
+    digest.update(f"{program.name} {program.type_signature} {show(program.expression)}".encode())
+    for part in walk(program.expression):
+        if isinstance(part, Kernel):
+            digest.update(f"{part.impl}".encode())
+            _add_code(digest, getattr(part.impl.function, "__code__", None))
+        elif isinstance(part, Literal) and isinstance(part.data, bytes):
+            digest.update(part.data)  # the text shortens large arrays
 
 
 def _add_code(digest: Any, code: Any) -> None:
@@ -299,4 +304,4 @@ def reduction_of(node: Node, member: Type) -> Reduction:
     if len(node.inputs) > 1:
         weight = node.inputs[1].member
         assert isinstance(weight, TensorType)
-    return Reduction(member, mean=node.op == "federated_mean", weight=weight)
+    return Reduction(member, node.op == "federated_mean", weight)

@@ -51,8 +51,9 @@ def _lines(plan: Plan) -> Iterator[str]:
         if program.arrives(level):
             yield "agreement 32 B"
         if stage.reductions:
-            open_ = any(has_open_dimensions(n.inputs[0].member) for n in stage.reductions)
-            slots = "" if open_ else f"{sum(program.reduction(n).slots for n in stage.reductions):,} "
+            layout = program.layout(level)
+            open_ = layout is None
+            slots = "" if layout is None else f"{layout.terms:,} "
             yield from ["sizes: one gather to all, agreement 32 B"] * open_
             yield f"Reduce {slots}exact sums ({', '.join(n.op for n in stage.reductions)})"
     if plan.gathered:

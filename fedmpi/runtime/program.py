@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
+from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
 from fedmpi.runtime.plan import Node, Plan, Stage, reduction_of
-from fedmpi.runtime.reduction import Reduction
+from fedmpi.runtime.reduction import MODES, Layout
+
+if TYPE_CHECKING:  # they load Numba
+    from fedmpi.runtime.accumulator import Accumulator
+    from fedmpi.runtime.loop import ClientLoop, Forms
+
+COMPILED_AFTER = 100  # clients
+KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
 
 
 class Program:
-    """A plan with its functions compiled when first needed; kept for all calls of a computation."""
+    """A plan with its functions and loops compiled when first needed; kept for all calls of a computation.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
+    errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays).
+    """
+
+    def __init__(
+        self, plan: Plan, mode: str = "exact", *, raises_nonfinite: bool = False, fuse: bool | None = None
+    ) -> None:
+        self.plan, self.mode, self.raises_nonfinite, self.fuse = plan, mode, raises_nonfinite, fuse
+        # Ranks that take sums in different ways must not meet.
+        self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite)
         self._functions: dict[Node, LocalFunction] = {}
-        self._reductions: dict[Node, Reduction] = {}
+        self._layouts: dict[int, Layout | None] = {}
+        self._sums: dict[int, Accumulator] = {}
+        self._seen: dict[int, int] = {}  # clients of each stage so far
+        self._loops: dict[Any, ClientLoop | None] = {}
 
     def function(self, node: Node) -> LocalFunction:
         """Return the function of a ``federated_map``."""
@@ -29,13 +49,66 @@ class Program:
             self._functions[node] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
         return self._functions[node]
 
-    def reduction(self, node: Node, member: Type | None = None) -> Reduction:
-        """Return the reduction of a node; ``member`` has the open dimensions filled in."""
-        if member is not None:
-            return reduction_of(node, member)
-        if node not in self._reductions:
-            self._reductions[node] = reduction_of(node, node.inputs[0].member)
-        return self._reductions[node]
+    def fuses(self, level: int, clients: int) -> bool:
+        """Tell whether a rank's clients are to be run by a compiled loop.
+
+        Compiling takes seconds, a client that is run from Python a tenth of a millisecond: loops over sequences are
+        compiled at once, anything else when so many clients have been run that it goes on.
+        """
+        if self.fuse is not None:
+            return self.fuse
+        stage = self.plan.stages[level]
+        self._seen[level] = self._seen.get(level, 0) + clients
+        return self._seen[level] > COMPILED_AFTER or any(
+            node.op == "federated_map" and node.per_client and self.function(node).has_loop for node in stage.clients
+        )
+
+    def loop(self, level: int, forms: Forms) -> ClientLoop | None:
+        """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled."""
+        from fedmpi.runtime.loop import ClientLoop
+
+        key = (level, forms)
+        if key not in self._loops:
+            layout = self.layout(level)
+            try:
+                stage = self.plan.stages[level]
+                self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms)
+            except NotCompilable:
+                self._loops[key] = None
+        return self._loops[key]
+
+    def layout(self, level: int) -> Layout | None:
+        """Return how the sums of a stage are laid out; None while the types of its members leave sizes open."""
+        if level not in self._layouts:
+            nodes = self.plan.stages[level].reductions
+            known = not any(has_open_dimensions(node.inputs[0].member) for node in nodes)
+            reductions = [reduction_of(node, node.inputs[0].member) for node in nodes] if known else []
+            self._layouts[level] = Layout(reductions, self.mode) if known else None
+        return self._layouts[level]
+
+    @functools.cached_property
+    def no_sums(self) -> Accumulator:
+        """An accumulator of nothing."""
+        return self.new_sums(Layout([], self.mode))
+
+    def sums(self, level: int) -> Accumulator | None:
+        """Return the accumulator of a stage, empty; None while sizes are open.  Small ones are used again."""
+        layout = self.layout(level)
+        if layout is None:
+            return None
+        if level in self._sums:
+            self._sums[level].reset()
+            return self._sums[level]
+        made = self.new_sums(layout)
+        if layout.terms <= KEPT_TERMS:
+            self._sums[level] = made
+        return made
+
+    def new_sums(self, layout: Layout) -> Accumulator:
+        """Return an empty accumulator."""
+        from fedmpi.runtime.accumulator import Accumulator
+
+        return Accumulator(layout)
 
     def arrives(self, level: int) -> bool:
         """Whether the ranks agree that nobody failed at the end of a stage's client work."""

@@ -22,8 +22,10 @@ from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import pack
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
+from fedmpi.runtime import records
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
+from fedmpi.runtime.plan import contains, has_placements
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,20 @@ class ReferenceContext:
 
     def __init__(self, *, num_clients: int | None = None) -> None:
         self.num_clients = num_clients
+        self._placed_calls = 0
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument."""
+        if not records.watching():
+            return self._invoke(computation, argument, resident)
+        with records.Watch(computation) as watch:
+            result = self._invoke(computation, argument, resident)
+            placed = has_placements(computation)
+            self._placed_calls += placed
+            watch.returned(result, self._placed_calls if placed else None)
+        return result
+
+    def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
         type_ = computation.type_signature
         try:
             parts = parts_of(computation, argument)
@@ -130,8 +143,6 @@ def _assemble(type_: Type, values: Any, parts: Any) -> Any:
 
 
 def _next(type_: Type, values: Any) -> Any:
-    from fedmpi.runtime.plan import contains
-
     if isinstance(type_, StructType) and contains(type_, (FederatedType, FunctionType)):
         return tuple(_next(t, values) for t in type_)
     return next(values)

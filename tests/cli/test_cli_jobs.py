@@ -106,8 +106,10 @@ def test_more_clients_and_fewer_rounds():
         assert "rel. difference" not in result.stdout
         assert len(lines_with("round 0, loss", result.stdout)) == 1
         assert lines_with("round 1, loss", result.stdout) == []
-    one, three = (lines_with("federated_eval", result.stdout) for result in results)
-    assert one == three
+    for text in ("federated_eval", "round 0, loss"):  # the model's hash among them
+        one, three = (lines_with(text, result.stdout) for result in results)
+        assert one == three
+    assert re.search(r"round 0, loss +[0-9.]+  [0-9a-f]{16}$", one[0]), one
 
 
 def write_idx(path, array):

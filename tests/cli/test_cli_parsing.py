@@ -29,11 +29,13 @@ def test_without_a_command_it_prints_help(capsys):
     assert main([]) == 0
     output = capsys.readouterr().out
     assert "usage: fedmpi" in output
-    for command in ("tutorial", "run", "info"):
+    for command in ("tutorial", "run", "verify", "bench", "info"):
         assert command in output
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["--help"], ["tutorial", "--help"], ["run", "-h"], ["info", "-h"]])
+@pytest.mark.parametrize(
+    "argv", [["--version"], ["--help"], ["tutorial", "--help"], ["run", "-h"], ["verify", "-h"], ["info", "-h"]]
+)
 def test_help_and_version_leave_with_0(argv, capsys):
     with pytest.raises(SystemExit) as leave:
         main(argv)
@@ -126,14 +128,16 @@ def test_published_numbers_do_not_belong_to_other_data(words):
 
 
 def test_rows_are_aligned():
+    model = "0123456789abcdef"
     lines = [
         tutorial.heading(True),
-        tutorial.row("round 1, loss", 20.365677, True),
-        tutorial.row("round 9, loss", 1.5, True),
+        tutorial.row("round 1, loss", 20.365677, True, model),
+        tutorial.row("round 9, loss", 1.5, True, model),
     ]
     assert len({len(line.lstrip("\n")) for line in lines}) == 1
-    assert lines[1].split()[-3:] == ["20.365677", "20.365678787231445", "8.8e-08"]
-    assert lines[2].split()[-3:] == ["1.5", "-", "-"]
+    assert lines[1].split()[-4:] == ["20.365677", "20.365678787231445", "8.8e-08", model]
+    assert lines[2].split()[-4:] == ["1.5", "-", "-", model]
+    assert tutorial.row("round 1, loss", 20.365677, True) == lines[1].removesuffix(f"  {model}")
     assert tutorial.row("round 1, loss", 20.365677, False).split()[-1] == "20.365677"
 
 
@@ -225,5 +229,5 @@ def test_options_are_in_the_help(capsys):
     with pytest.raises(SystemExit):
         main(["tutorial", "--help"])
     text = capsys.readouterr().out
-    for option in ("--rounds N", "--batch-size N", "--clients K", "--data FOLDER", "--plot DIR"):
+    for option in ("--rounds N", "--batch-size N", "--clients K", "--data FOLDER", "--plot DIR", "--log FILE"):
         assert option in text

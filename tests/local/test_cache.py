@@ -278,3 +278,31 @@ def test_the_same_body_in_two_modules(tmp_path):
         finally:
             process.kill()
         assert said.split("\n") == [f"{name} runs", "0.5", ""]
+
+
+TWO_SIZES = """
+import sys
+import numpy as np
+import fedmpi as fm
+
+def double(size):
+    @fm.numba_computation(fm.to_type((np.float32, [size])))
+    def twice(x):
+        return x + x
+    return twice
+
+for size in map(int, sys.argv[1:]):
+    print(double(size)(np.ones(size, np.float32)).sum())
+"""
+
+
+def test_code_that_two_processes_compiled_meets_in_a_third(folder, tmp_path):
+    """Numba's names are unique within one process: those of another must not be taken for them."""
+    script = tmp_path / "sizes.py"
+    script.write_text(TWO_SIZES)
+    environment = {**os.environ, "FEDMPI_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(fm.__file__).parents[1])}
+    for words, expected in ((["4"], "8.0\n"), (["9"], "18.0\n"), (["4", "9"], "8.0\n18.0\n")):
+        done = subprocess.run(
+            [sys.executable, str(script), *words], env=environment, capture_output=True, text=True, timeout=100
+        )
+        assert done.stdout == expected, done.stderr

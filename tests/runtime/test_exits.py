@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import ROOT, TIMED_OUT, command, members_of, mpiexec, run_command, run_job
+from fedmpi.cli.jobs import members_of
+from tests.mpijob import ROOT, TIMED_OUT, command, mpiexec, run_command, run_job
 
 JOB = Path(__file__).with_name("exits_job.py")
 WITHIN = 10  # seconds: the promise
@@ -254,7 +255,7 @@ def test_a_world_of_one_among_several_is_refused_briefly(environ):
 
 @needs_mpiexec
 def test_the_test_launcher_leaves_nothing_behind():
-    program = "import os, time; os.write(1, os.environ['FEDMPI_TEST_JOB'].encode()); time.sleep(60)"
+    program = "import os, time; os.write(1, os.environ['FEDMPI_JOB'].encode()); time.sleep(60)"
     result = run_job(2, ["-c", program], timeout=5)
     assert result.returncode == TIMED_OUT
     marks = re.findall("[0-9a-f]{32}", result.stdout)

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.mpijob import MARK, Result, run_command
+from fedmpi.cli.jobs import MARK
+from tests.mpijob import Result, run_command
 
 CPUS = 8  # more than the machine may have: a job of some ranks must not wait for cores
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")

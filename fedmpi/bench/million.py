@@ -1,0 +1,125 @@
+"""One round over a million clients: its time, the server's memory, and what a client takes beyond its data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fedmpi as fm
+from fedmpi.bench import programs, workloads
+from fedmpi.bench.rows import Row, Target, Times
+from fedmpi.bench.suite import Suite, difference, running
+
+GROUP = "scale"
+EXAMPLES, FEATURES, CLASSES, RATE = 20, 10, 2, 0.1  # of each client: one batch
+TOLERANCE = 1e-5
+
+
+def measure(suite: Suite) -> None:
+    """Measure these rows (collective)."""
+    clients = suite.pick(1_000_000, 5_000)
+    writes, token = _writer(suite)
+    files = workloads.OnDisk(clients * EXAMPLES, FEATURES, token)
+    try:
+        if writes:
+            files.write()
+        suite.comm.arrive(0)
+        arrays = files.open()
+        suite.comm.arrive(0)
+    finally:
+        if writes:
+            files.remove()  # what is mapped stays until the last rank has ended, however it ends
+    _measure(suite, clients, arrays)
+
+
+def _writer(suite: Suite) -> tuple[bool, int]:
+    """Return whether this rank is the first of its machine, and a number that no other run has."""
+    word = np.array([os.getpid() * 1_000_000 + time.time_ns() % 1_000_000])
+    suite.comm.bcast(word)
+    mpi = suite.comm.mpi
+    node = mpi.COMM_WORLD.Split_type(mpi.COMM_TYPE_SHARED, suite.comm.rank)
+    first = node.Get_rank() == 0
+    node.Free()
+    return first, int(word[0])
+
+
+def _measure(suite: Suite, clients: int, arrays: dict[str, Any]) -> None:
+    program = programs.softmax(np.float32, FEATURES, CLASSES)
+    model = {"weights": np.zeros((FEATURES, CLASSES), np.float32), "bias": np.zeros(CLASSES, np.float32)}
+    fm.set_default_context(suite.context())
+    _forget_peak()
+    before = _peak()
+    started = time.perf_counter()
+    data = fm.client_data_from_arrays(arrays, np.arange(clients + 1) * EXAMPLES, program.client, EXAMPLES)
+    packing = time.perf_counter() - started
+    ours = running(suite.context(), program.train, model, RATE, data)
+    found = ours()
+    growth = _peak() - before
+    bounds = np.linspace(0, clients * EXAMPLES, suite.hosts + 1).astype(np.int64)
+    fm.set_default_context(suite.context())
+    joined = fm.client_data_from_arrays(arrays, bounds, program.client, EXAMPLES)
+    times = suite.time({"fedmpi": ours, "alone": running(suite.context(), program.train, model, RATE, joined)})
+    setting = f"{clients:,} clients of {EXAMPLES} examples x {FEATURES} features, {suite.where()}"
+    name = f"one round over {clients:,} clients"
+    against = "the arithmetic: one client a rank with the same batches"
+    gap = _gap(found, arrays) if suite.server else None
+    target = Target(3.0, "figure")
+    text = f"{setting}; packed in {packing:.2f} s"
+    suite.add(Row(GROUP, name, text, times["fedmpi"], against, times["alone"], target, difference=gap), TOLERANCE)
+    _memory(suite, setting, data, growth, clients)
+
+
+def _memory(suite: Suite, setting: str, data: fm.ClientData, growth: int, clients: int) -> None:
+    """Add what the server and a client take; the last rank, which always has clients, tells rank 0 its numbers."""
+    owned = max(len(data.owned), 1)
+    inside = owned * EXAMPLES * (FEATURES + 1) * 4
+    own = np.array([data.column.nbytes + data.owner.nbytes - inside, owned, growth])
+    suite.comm.bcast(own, suite.comm.size - 1)
+    beyond, owned, grown = (int(number) for number in own)
+    model, example = 4 * (FEATURES * CLASSES + CLASSES), 4 * EXAMPLES * (FEATURES + 1)
+    row = Row(
+        GROUP,
+        "bytes a client beyond its data",
+        f"{setting}; arrays of the last rank, which owns {owned:,}; its peak grew by {grown / 1e6:.0f} MB",
+        Times((beyond / owned,)),
+        "a client's data",
+        Times((float(example),)),
+        Target(64, "figure"),
+        unit="B",
+    )
+    suite.add(row)
+    if suite.comm.size > 1:
+        title, text = "the server's memory: growth of its peak", f"{setting}; {growth / clients:.1f} B a client"
+        suite.add(Row(GROUP, title, text, Times((float(growth),)), "the model", Times((float(model),)), unit="B"))
+
+
+def _gap(found: Any, arrays: dict[str, Any]) -> float:
+    """Return how far the model is from one step on all examples: every client makes one, all with as many examples."""
+    weights, bias = np.zeros((FEATURES, CLASSES)), np.zeros(CLASSES)
+    total, part = len(arrays["y"]), 1_000_000
+    for start in range(0, total, part):
+        x, y = (np.asarray(arrays[key][start : start + part]) for key in "xy")
+        by_class = np.where(np.arange(CLASSES) == y[:, None], -0.5, 0.5)  # softmax(0) - one-hot
+        weights -= RATE / total * (x.T.astype(np.float64) @ by_class)
+        bias -= RATE / total * by_class.sum(axis=0)
+    return difference([found["weights"], found["bias"]], [weights, bias])
+
+
+def _forget_peak() -> None:
+    """Let the kernel measure this process's peak memory from now on (Linux; elsewhere it stays that of all time)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Return the peak of this process's resident memory in bytes, 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,224 @@
+"""The running sums of a stage on one rank, their way to rank 0, and what is made of them there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import StructType, Type
+from fedmpi.local import bins
+from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.reduction import Array, Layout, Leaf, NotFinite, Reduction
+
+Words = np.ndarray[Any, np.dtype[np.int64]]
+Members = Sequence[tuple[Any, Any]]  # of one client: for each reduction its value and its weight (None without)
+
+
+class Accumulator:
+    """The sums of a `Layout`, on one rank.
+
+    One block of memory: the planes of the exact sums, then the plain sums if they are float64 too, so that what travels
+    is one piece of it.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._one_block = layout.plain_dtype == np.float64
+        size = bins.PLANES * layout.exact
+        self._memory = np.zeros(size + (layout.plain if self._one_block else 0))
+        self.planes = self._memory[:size].reshape(bins.PLANES, layout.exact)
+        self.plain = self._memory[size:] if self._one_block else np.zeros(layout.plain, layout.plain_dtype)
+        self.slots = np.zeros(layout.exact, np.int32)  # memory that nothing touches before it is needed
+        self.room = np.zeros(bins.BLOCK)
+        self.notes = bins.new_notes()
+        self.keys, self.digits = bins.new_wide()
+        self._clients = 0
+
+    def reset(self) -> None:
+        """Forget all that was added; only what was touched is cleared."""
+        self.plain.fill(0)
+        self.planes[self.notes[bins.FIRST] : self.notes[bins.LAST] + 1].fill(0)
+        if self.keys.size:
+            self.slots[self.keys] = 0
+            self.keys, self.digits = bins.new_wide()
+        self.notes[:] = bins.EMPTY
+        self._clients = 0
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What compiled code adds to: see `bins`; then the plain sums."""
+        return self.planes, self.slots, self.keys, self.digits, self.notes, self.room, self.plain
+
+    def grown(self, wide: tuple[Any, Any]) -> None:
+        """Take the wide store that compiled code returned."""
+        self.keys, self.digits = wide
+
+    def add(self, members: Members, position: int) -> None:
+        """Add one client, number ``position`` of the rank's."""
+        layout = self.layout
+        for reduction, leaves, (value, weight) in zip(layout.reductions, layout.leaves, members, strict=True):
+            w = 1.0 if weight is None else float(weight)
+            for leaf, part in zip(leaves, [*_flat(value, reduction.member), weight], strict=False):
+                self._add(leaf, np.asarray(part), 1.0 if leaf.is_weight else w, position)
+        self._clients += 1
+        if self._clients % bins.CLIENTS == 0:
+            self._carry()
+
+    def _add(self, leaf: Leaf, array: Array, weight: float, position: int) -> None:
+        if leaf.dtype.kind not in "iuc" and leaf.dtype.itemsize == 2:
+            array = array.astype(np.float64)  # float16 and bfloat16 have no compiled form
+        flat = np.ascontiguousarray(array).reshape(-1)
+        if leaf.dtype.kind == "c":
+            # Its two parts: as a complex product, (inf + 1j) * 2 would be inf + nan j.
+            flat = flat.view(flat.real.dtype)
+        if flat.flags.writeable:
+            flat = flat.view()
+            flat.flags.writeable = False  # one compiled form for all
+        if not leaf.exact:
+            bins.add_plain(self.plain, self.notes, leaf.at, flat, weight, position)
+        elif leaf.is_integer:
+            self.grown(bins.add_integers(*self.state[:6], leaf.at, flat, position))
+        else:
+            self.grown(bins.add_floats(*self.state[:6], leaf.at, flat, weight, position))
+
+    def _carry(self) -> None:
+        self.grown(bins.carry(self.planes, self.slots, self.keys, self.digits, self.notes))
+
+    @property
+    def specials(self) -> int:
+        """The number of terms that were infinite or NaN."""
+        return int(self.notes[bins.SPECIALS])
+
+    # --- together with the other ranks ---
+
+    def words(self, clients: int) -> Words:
+        """Return what the ranks have to agree on, as numbers of which the least counts; ``clients`` of all ranks.
+
+        The planes in use, and whether there are wide sums or terms that are not finite.
+        """
+        if clients > bins.CLIENTS:
+            self._carry()  # the sums over ranks must be exact too
+        first, last, rows, specials = (int(n) for n in self.notes[:4])
+        return np.array([first, -last, -int(rows > 0 or specials > 0)], dtype=np.int64)
+
+    def reduce(self, comm: Communicator, words: Words) -> None:
+        """Add the ranks' sums on rank 0; ``words`` are those that all agreed on."""
+        first, last = int(words[0]), -int(words[1])
+        self.notes[bins.FIRST], self.notes[bins.LAST] = first, last
+        n = self.layout.exact
+        ends_at = len(self._memory) if self._one_block and self.layout.plain else (last + 1) * n
+        message = self._memory[first * n : ends_at]
+        if message.size:
+            comm.reduce_sum(message)
+        if not self._one_block and self.layout.plain:
+            comm.reduce_sum(self.plain)
+
+    def wide(self, clients: Words) -> Array:
+        """Return notes and wide store as bytes; ``clients`` are the indices of the rank's clients."""
+        rows = int(self.notes[bins.ROWS])
+        notes = self.notes.copy()
+        if notes[bins.SPECIALS]:
+            notes[bins.CLIENT] = clients[int(notes[bins.CLIENT])]
+        return np.concatenate([notes, self.keys[:rows], self.digits[:rows].reshape(-1)]).view(np.uint8)
+
+    def merge(self, parts: Sequence[Array]) -> NotFinite | None:
+        """Take the wide stores of all ranks (see `wide`) in place of this one's; return what was not finite."""
+        head = len(self.notes)
+        pieces = [part.view(np.int64) for part in parts]
+        rows = [int(piece[bins.ROWS]) for piece in pieces]
+        keys = np.concatenate([piece[head : head + n] for piece, n in zip(pieces, rows, strict=True)])
+        digits = np.concatenate([p[head + n :].reshape(n, bins.WIDE) for p, n in zip(pieces, rows, strict=True)])
+        self.slots[self.keys] = 0
+        self.keys, place = np.unique(keys, return_inverse=True)
+        self.digits = np.zeros((len(self.keys), bins.WIDE), np.int64)
+        np.add.at(self.digits, place.reshape(-1), digits)
+        self.notes[bins.ROWS] = len(self.keys)
+        found = [self.not_finite(piece) for piece in pieces if piece[bins.SPECIALS]]
+        if not found:
+            return None
+        first = min(found, key=lambda f: f.client)
+        return NotFinite(sum(f.count for f in found), first.client, first.reduction, first.leaf, first.kind)
+
+    def not_finite(self, notes: Words) -> NotFinite:
+        """Return what notes say of terms that are not finite (there are some)."""
+        count, client, element, kind = (int(n) for n in notes[bins.SPECIALS : bins.KIND + 1])
+        reduction, leaf = self.layout.place_of(element)
+        return NotFinite(count, client, reduction, leaf.name, ("nan", "inf", "-inf")[kind])
+
+    # --- the results, on rank 0 ---
+
+    def result(self, index: int, clients: int) -> Any:
+        """Return the sum or mean of reduction ``index`` over all ``clients``, normalised.
+
+        Raises `OverflowError` for an integer sum that does not fit its type.
+        """
+        reduction, leaves = self.layout.reductions[index], self.layout.leaves[index]
+        divisor = 1.0
+        if reduction.mean:
+            divisor = float(self._sums(leaves[-1], odd=False)[0]) if leaves[-1].is_weight else float(clients)
+        parts = (self._leaf(leaf, reduction.mean, divisor) for leaf in leaves if not leaf.is_weight)
+        return _rebuild(reduction.member, parts)
+
+    def _leaf(self, leaf: Leaf, mean: bool, divisor: float) -> Any:
+        if leaf.is_integer:
+            return self._integers(leaf).reshape(leaf.shape)[()]
+        dtype = np.dtype(leaf.dtype.char.lower()) if leaf.dtype.kind == "c" else leaf.dtype
+        sums = self._sums(leaf, odd=not mean and dtype != np.float64)
+        if dtype.itemsize == 2:
+            with np.errstate(all="ignore"):
+                out = (sums / divisor).astype(dtype) + dtype.type(0)
+            out[np.isnan(out)] = np.nan
+        else:
+            out = np.empty(leaf.slots, dtype)
+            bins.divided(sums, divisor, out)
+        return out.view(leaf.dtype).reshape(leaf.shape)[()]
+
+    def _sums(self, leaf: Leaf, *, odd: bool) -> Array:
+        """Return the sums of a leaf, rounded to float64; see `bins.round_planes` for ``odd``."""
+        place = slice(leaf.at, leaf.at + leaf.slots)
+        if not leaf.exact:
+            return self.plain[place]
+        first, last = int(self.notes[bins.FIRST]), int(self.notes[bins.LAST])
+        sums, hard = np.zeros(leaf.slots), np.empty(leaf.slots, np.int64)
+        count = bins.round_planes(self.planes, first, last, leaf.at, sums, odd, hard) if first <= last else 0
+        wide = (self.keys >= place.start) & (self.keys < place.stop)
+        if count or wide.any():
+            elements = np.union1d(hard[:count] + leaf.at, self.keys[wide])
+            digits = np.zeros((len(elements), bins.WIDE), np.int64)
+            digits[np.searchsorted(elements, self.keys[wide])] = self.digits[wide]
+            rounded = np.empty(len(elements))
+            bins.round_wide(self.planes, first, last, elements, digits, rounded, odd)
+            sums[elements - leaf.at] = rounded
+        return sums
+
+    def _integers(self, leaf: Leaf) -> Array:
+        """Return the exact sums of an integer leaf in its dtype."""
+        sums = self._sums(leaf, odd=False)
+        info = np.iinfo(leaf.dtype)
+        exact: Array
+        if np.all(np.abs(sums) < 2.0**53):
+            exact = sums.astype(np.int64)  # no integer below that is lost
+        else:
+            rows = self.planes[:, leaf.at : leaf.at + leaf.slots]
+            exact = np.array([sum(int(part) for part in rows[:, i]) for i in range(leaf.slots)], dtype=object)
+        outside = exact[(exact < info.min) | (exact > info.max)]
+        if len(outside):
+            raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {outside[0]}")
+        return exact.astype(leaf.dtype)
+
+
+def _flat(value: Any, type_: Type) -> list[Any]:
+    if isinstance(type_, StructType):
+        return [leaf for v, part in zip(value, type_, strict=True) for leaf in _flat(v, part)]
+    return [value]
+
+
+def _rebuild(type_: Type, parts: Iterator[Any]) -> Any:
+    if isinstance(type_, StructType):
+        return tuple(_rebuild(part, parts) for part in type_)
+    return next(parts)
+
+
+__all__ = ["Accumulator", "Members", "Reduction", "Words"]

@@ -1,0 +1,160 @@
+"""The clients' part of a stage on one rank: one compiled loop where that can be, else client by client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmpi.local.codegen import NotCompilable, Parts
+from fedmpi.local.columns import Column, pack
+from fedmpi.runtime import failures
+from fedmpi.runtime.arguments import ClientError, label
+from fedmpi.runtime.plan import Node
+
+if TYPE_CHECKING:
+    from fedmpi.runtime.executor import Execution
+
+
+class ClientWork:
+    """What this rank's clients do in stage ``level`` of a call.
+
+    Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds what
+    the sums are of, client by client.
+    """
+
+    def __init__(self, call: Execution, level: int) -> None:
+        self.call, self.level, self.stage = call, level, call.plan.stages[level]
+        self.sums = call.program.sums(level) if self.stage.reductions else None
+        self.members: list[Any] = []
+
+    def run(self) -> None:
+        """Run all clients; a client that fails raises `ClientError`."""
+        call, stage = self.call, self.stage
+        for node in stage.clients:
+            if not node.per_client:
+                call.values[node] = call.server_value(node)  # the same for all clients: computed once
+        if not self._run_loop():
+            self._run_each()
+        if self.sums is not None:
+            self._check_finite(self.sums)
+
+    def add_members(self, sums: Any) -> None:
+        """Add the members to sums whose sizes are known now."""
+        for position, members in enumerate(self.members):
+            sums.add(members, position)
+        self._check_finite(sums)
+
+    def _check_finite(self, sums: Any) -> None:
+        """With ``nonfinite="raise"``: refuse terms that are infinite or NaN."""
+        if not self.call.program.raises_nonfinite or not sums.specials:
+            return
+        found = sums.not_finite(sums.notes)
+        node = self.stage.reductions[found.reduction]
+        client = int(self.call.mine[found.client])
+        error = ValueError(
+            f"{self.call.name}: {node.op} at {node.where}: client {client} has {found.kind} in {found.leaf}"
+        )
+        raise ClientError(client, error)
+
+    # --- compiled ---
+
+    def _run_loop(self) -> bool:
+        """Run the stage's compiled loop; return whether there is one."""
+        call, stage = self.call, self.stage
+        if stage.reductions and self.sums is None:
+            return False
+        if not len(call.mine) or not (stage.reductions or any(n.per_client for n in stage.clients)):
+            return not len(call.mine) and not call.plan.kept
+        from fedmpi.local.compiled import forms_of
+        from fedmpi.runtime.loop import BATCH, CLIENT, STEP, columns_of, steps_of
+
+        columns = columns_of(stage)
+        if not columns or not call.program.fuses(self.level, len(call.mine)):
+            return False
+        forms = tuple(tuple(forms_of(call.values[node])) for node in columns)
+        try:
+            loop = call.program.loop(self.level, forms)
+        except NotCompilable:
+            loop = None
+        if loop is None:
+            return False
+        progress = np.full(3, -1, dtype=np.int64)
+        state = self.sums.state if self.sums is not None else call.program.no_sums.state
+        data = [(call.values[node], call.positions[node]) for node in columns]
+        try:
+            wide, kept = loop.run(progress, state, data, call.values.__getitem__)
+        except Exception as error:
+            raise self._failed(error, steps_of(stage)[progress[STEP]], int(progress[CLIENT]), int(progress[BATCH]))
+        if self.sums is not None:
+            self.sums.grown(wide)
+        for node, column in zip(loop.kept, kept, strict=True):
+            call.values[node], call.positions[node] = column, np.arange(column.count)
+        return True
+
+    # --- one by one ---
+
+    def _run_each(self) -> None:
+        call, stage = self.call, self.stage
+        resolve = call.values.__getitem__
+        steps = []
+        for node in stage.clients:
+            if node.per_client and len(call.mine):
+                function = call.program.function(node).bound(resolve) if node.op == "federated_map" else None
+                steps.append((node, function))
+        kept: dict[Node, list[Any]] = {n: [] for n in stage.clients if n in call.plan.kept}
+        for position in range(len(call.mine)):
+            values = _ClientValues(call, position)
+            for node, function in steps:
+                try:
+                    values.local[node] = self._value(node, function, values)
+                except Exception as error:
+                    raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
+            if stage.reductions:
+                members = [tuple(values.of(value) for value in (*node.inputs, None)[:2]) for node in stage.reductions]
+                if self.sums is not None:
+                    self.sums.add(members, position)
+                else:
+                    self.members.append(members)
+            for node, parts in kept.items():
+                parts.append(values[node])
+        for node, parts in kept.items():
+            call.values[node], call.positions[node] = pack(node.member, parts), np.arange(len(parts))
+
+    def _value(self, node: Node, function: Any, values: _ClientValues) -> Any:
+        match node.op:
+            case "select":
+                return values[node.inputs[0]][node.detail]
+            case "federated_map":
+                return function(values.of(node.inputs[1]))
+        return values.of(node.inputs[0])  # zip
+
+    def _failed(self, error: Exception, node: Node, position: int, batch: int) -> ClientError:
+        """Return the error of a client, which says where it arose."""
+        call, client = self.call, int(self.call.mine[position])
+        names = [label(n.detail) for n in call.plan.inputs if n.per_client]
+        source = f" of {' and '.join(names)}" if names else ""
+        who = f"client {client}{source}" + (f", batch {batch}" if batch >= 0 else "") + f" (rank {call.comm.rank})"
+        made = ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
+        made.__cause__ = error
+        return made
+
+
+class _ClientValues:
+    """The values of one client in a stage: its own, its part of columns, and what all clients have."""
+
+    def __init__(self, call: Execution, position: int) -> None:
+        self.call, self.position = call, position
+        self.local: dict[Node, Any] = {}
+
+    def __getitem__(self, node: Node) -> Any:
+        if node in self.local:
+            return self.local[node]
+        value = self.call.values[node]
+        return value[self.call.positions[node][self.position]] if isinstance(value, Column) else value
+
+    def of(self, value: Any) -> Any:
+        """Return the value of a node or of a struct of nodes."""
+        if isinstance(value, Parts):
+            return tuple(self.of(part) for part in value.parts)
+        return None if value is None else self[value]

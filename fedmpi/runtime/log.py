@@ -1,0 +1,70 @@
+"""The run's log: the logger "fedmpi", and the one place that gives it somewhere to write.
+
+A library leaves that to the program: without FEDMPI_LOG, `fedmpi run --log` or a program that configures `logging`
+itself, nothing is written, and nothing is timed or hashed for it (`fedmpi.runtime.records`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from fedmpi.runtime import launch
+from fedmpi.runtime.stderr import say
+
+__all__ = ["LogError", "logger", "write_as_asked", "write_to"]
+
+logger = logging.getLogger("fedmpi")
+logger.addHandler(logging.NullHandler())
+_handler: logging.Handler | None = None
+
+
+class LogError(OSError):
+    """The log cannot be written where it should be."""
+
+
+class _Saying(logging.Handler):
+    """What ranks other than 0 have to say goes to stderr, also where `fedmpi run` silences them."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(logging.WARNING)
+        self._rank = rank
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self._rank, self.format(record))
+
+
+def write_to(target: str, source: str) -> None:
+    """Append the log to the file `target` ("-": stderr) from now on, instead of where it went before.
+
+    Rank 0 writes from INFO on; the others give their warnings to stderr.  `source` is what asks for it, such as
+    "--log".  Raises `LogError` on rank 0 if the file cannot be opened.
+    """
+    global _handler
+    started = launch.detect()
+    rank = 0 if started is None else started.rank
+    handler: logging.Handler
+    if rank != 0:
+        handler = _Saying(rank)
+    elif target == "-":
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        try:
+            handler = logging.FileHandler(target, encoding="utf-8")
+        except OSError as error:
+            raise LogError(f"{source}: cannot write the log to {target!r}: {error.strerror or error}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if _handler is not None:
+        logger.removeHandler(_handler)
+        _handler.close()
+    _handler = handler
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+
+
+def write_as_asked() -> None:
+    """Write the log to the file that the environment's FEDMPI_LOG names, if it names one."""
+    target = os.environ.get("FEDMPI_LOG")
+    if target:
+        write_to(target, "FEDMPI_LOG")

@@ -1,0 +1,291 @@
+"""`fedmpi verify` as real jobs, and the log; the hash itself has its tests in runtime/test_records.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from fedmpi.cli import jobs, verify
+from fedmpi.cli.main import main, parser
+from tests.mpijob import _environment, mpiexec, run_command, run_job
+
+SCRIPT = Path(__file__).with_name("verified_job.py")
+FEDMPI = (sys.executable, "-m", "fedmpi")
+SECONDS = r" \([0-9.]+ s\)"
+needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+
+
+def verified(way, *options, timeout=100, env=None):
+    return run_command([*FEDMPI, "verify", *options, str(SCRIPT), way], timeout=timeout, env=env)
+
+
+# Programs that give the same results.
+
+
+@needs_mpiexec
+@pytest.mark.slow
+def test_equal_results_on_several_numbers_of_ranks():
+    result = verified("plain", "-n", "1,2,3,5", "--server-trains")
+    assert result.returncode == 0, result
+    lines = result.stdout.splitlines()
+    assert lines[0] == "plain of 1"  # the output of the first run alone
+    assert re.fullmatch("1 rank: 5 results" + SECONDS, lines[1]), result
+    settings = [f"{n} ranks{trains}" for n in (2, 3, 5) for trains in ("", ", server trains")]
+    for line, setting in zip(lines[2:], settings, strict=True):
+        assert re.fullmatch(f"{setting}: 5 results, all equal{SECONDS}", line), result
+
+
+@needs_mpiexec
+def test_a_module_and_its_arguments(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "train.py").write_text(SCRIPT.read_text() + "print(sys.argv[1:])\n")
+    words = ["env", f"--chdir={tmp_path}", *FEDMPI, "verify", "-n", "1,1", "-m", "package.train", "plain", "-n", "7"]
+    result = run_command(words, timeout=60)
+    assert result.returncode == 0, result
+    assert result.stdout.splitlines()[:2] == ["plain of 1", "['plain', '-n', '7']"]
+
+
+@needs_mpiexec
+def test_a_launcher_of_ones_own(tmp_path):
+    launcher = tmp_path / "my launcher"
+    launcher.write_text(f'#!/bin/sh\necho "launched: $1 $2 $3" >&2\nshift\nexec {jobs.mpiexec()} "$@"\n')
+    launcher.chmod(0o755)
+    result = verified("plain", "-n", "1,2", "--launcher", f"'{launcher}' --mine")
+    assert result.returncode == 0, result
+    assert "launched: --mine -n 1" in result.stderr
+
+
+# Programs that do not.
+
+
+@needs_mpiexec
+@pytest.mark.parametrize(
+    ("way", "number", "text"),
+    [
+        ("server", 2, r"mean called at verified_job.py:\d+, type float32@SERVER"),
+        ("clients", 3, r"doubled called at verified_job.py:\d+, type {float32}@CLIENTS"),  # a ClientData
+        ("time", 2, r"mean called at verified_job.py:\d+, type float32@SERVER"),
+    ],
+)
+def test_the_first_result_that_differs_is_named(way, number, text):
+    result = verified(way, "-n", "1,1" if way == "time" else "1,2")
+    assert result.returncode == 1, result
+    lines = result.stderr.splitlines()
+    assert re.fullmatch(f"fedmpi verify: result {number} differs: {text}", lines[0]), result
+    found = [re.fullmatch(r"  (\d) ranks?: +sha256 ([0-9a-f]{64})", line) for line in lines[1:]]
+    assert [match[1] for match in found] == (["1", "1"] if way == "time" else ["1", "2"])
+    assert found[0][2] != found[1][2]
+
+
+@needs_mpiexec
+@pytest.mark.parametrize(
+    ("way", "lines"),
+    [
+        (
+            "one more",
+            [
+                r"fedmpi verify: result 6 is missing: plus called at verified_job.py:\d+, type float32",
+                "  1 rank:   5 results",
+                "  2 ranks:  6 results",
+            ],
+        ),
+        (
+            "another",
+            [
+                "fedmpi verify: result 6 is not of the same computation",
+                r"  1 rank:   plus called at verified_job.py:\d+, type float32",
+                r"  2 ranks:  twice called at verified_job.py:\d+, type float32",
+            ],
+        ),
+        ("code", ["fedmpi verify: 2 ranks: failed with exit code 3", "--- stdout", "code of 2", "code of 2"]),
+    ],
+)
+def test_runs_that_differ_otherwise(way, lines):
+    result = verified(way, "-n", "1,2")
+    assert result.returncode == 1, result
+    for line, expected in zip(result.stderr.splitlines(), lines, strict=False):
+        assert re.fullmatch(expected, line), result
+
+
+@needs_mpiexec
+def test_the_server_trains_if_asked():
+    """The program returns the mean of the ranks that host its clients."""
+    result = verified("hosts", "-n", "2", "--server-trains")
+    assert result.returncode == 1, result
+    text = r"result 6 differs: mean_host .*\n  2 ranks:  sha256 .*\n  2 ranks, server trains: sha256 "
+    assert re.search(text, result.stderr), result
+
+
+@needs_mpiexec
+def test_a_run_that_fails_shows_the_end_of_its_stderr():
+    result = verified("raise", "-n", "1,2")
+    assert result.returncode == 1, result
+    assert "fedmpi verify: 2 ranks: failed with exit code 1\n" in result.stderr, result
+    assert "[rank 1] ValueError: boom on 1" in result.stderr
+
+
+@needs_mpiexec
+def test_a_first_run_that_fails_ends_it():
+    result = verified("raise", "-n", "2,1")
+    assert result.returncode == 1, result
+    assert result.stderr.endswith("fedmpi verify: 2 ranks: failed with exit code 1\n"), result
+
+
+@needs_mpiexec
+def test_a_program_without_results_is_no_success():
+    result = verified("no computation", "-n", "1,2")
+    assert result.returncode == 1, result
+    assert "fedmpi verify: 1 rank: the program finished, but no result of a computation was recorded" in result.stderr
+
+
+# Jobs that do not end.
+
+
+@needs_mpiexec
+def test_a_run_that_hangs_is_ended():
+    result = verified("hang", "-n", "1,2", "--timeout", "6", timeout=60)
+    assert result.returncode == 1, result
+    assert "fedmpi verify: 2 ranks: not finished after 6 s\n--- stdout\nhang of 2\nhang of 2\n" in result.stderr, result
+
+
+@needs_mpiexec
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind(number):
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(
+        [*FEDMPI, "verify", "-n", "2,1", str(SCRIPT), "hang"],
+        env={**_environment(60), jobs.MARK: mark},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "hang of 2\n"
+            assert len(jobs.members_of(mark)) > 3  # this command, the launcher, two ranks
+            process.send_signal(number)
+            errors = process.communicate(timeout=30)[1]
+            assert process.returncode == 130
+            assert errors.splitlines()[-1] == "fedmpi verify: interrupted"
+            assert jobs.members_of(mark) == []
+        finally:
+            jobs.end(mark)
+
+
+# The command line.
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "fedmpi verify: expected a script or -m and a module"),
+        (["no-such-script.py"], "fedmpi verify: no such file: no-such-script.py"),
+        (["-n", "1,0", str(SCRIPT)], "argument -n: expected numbers of ranks such as 1,2,3, found '1,0'"),
+        (["-n", "two", str(SCRIPT)], "argument -n: expected numbers of ranks such as 1,2,3, found 'two'"),
+        (["-n", "3", str(SCRIPT)], "fedmpi verify: argument -n: expected at least two numbers of ranks to compare"),
+        (["--timeout", "0", str(SCRIPT)], "argument --timeout: expected a number of seconds above 0, found '0'"),
+        (["--launcher", "", str(SCRIPT)], "argument --launcher: expected a command, found an empty text"),
+        (["--launcher", "'x", str(SCRIPT)], "argument --launcher: No closing quotation"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(words, text, capsys):
+    assert main(["verify", *words]) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_it_starts_ranks_itself(monkeypatch, capsys):
+    for name, value in {"MPI_LOCALRANKID": "0", "PMI_RANK": "0", "PMI_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["verify", str(SCRIPT)]) == 2
+    assert capsys.readouterr().err == ("fedmpi verify: start it without MPICH's mpiexec: it starts the ranks itself\n")
+
+
+def test_a_launcher_that_is_missing(capsys):
+    assert main(["verify", "--launcher", "no-such-launcher", str(SCRIPT)]) == 1
+    assert capsys.readouterr().err == ("fedmpi verify: cannot start no-such-launcher: No such file or directory\n")
+
+
+def test_a_missing_mpiexec(monkeypatch, capsys):
+    monkeypatch.setattr(jobs, "mpiexec", lambda: None)
+    assert main(["verify", str(SCRIPT)]) == 1
+    assert "no mpiexec beside this Python or in PATH: say with --launcher" in capsys.readouterr().err
+
+
+def test_each_number_of_ranks_once_more_with_a_server_that_trains():
+    options = parser().parse_args(["verify", "-n", "1,3", "--server-trains", "x.py"])
+    wanted = [(n, trains) for n in options.ranks for trains in (False, True) if verify._wanted(n, trains, options)]
+    assert wanted == [(1, False), (3, False), (3, True)]
+
+
+# The log.
+
+LINE = (
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO call (\d+) (\w+) at verified_job\.py:\d+: [0-9.]+ ms"
+    r"(?:, sha256 ([0-9a-f]{16}))?"
+)
+
+
+def calls(text):
+    found = [re.fullmatch(LINE, line) for line in text.splitlines()]
+    assert all(found), text
+    return [match.groups() for match in found]
+
+
+@needs_mpiexec
+def test_the_log_of_three_ranks_has_the_hashes_of_one(tmp_path):
+    logs = {}
+    for ranks in (1, 3):
+        path = tmp_path / f"{ranks}.log"
+        result = run_job(ranks, [*FEDMPI, "run", "--log", path, SCRIPT, "plain"], timeout=60)
+        assert result.returncode == 0, result
+        logs[ranks] = calls(path.read_text())
+    names = [name for _, name, _ in logs[1]]
+    assert names == ["mean", "doubled", "doubled", "adder_and_mean"]
+    assert [call[1:] for call in logs[1]] == [call[1:] for call in logs[3]]
+    assert [bool(digest) for *_, digest in logs[1]] == [True, False, True, True]  # a ClientData stays where it is
+
+
+@needs_mpiexec
+def test_a_log_by_the_environment_goes_to_stderr_and_is_appended_to_a_file(tmp_path):
+    result = run_job(2, [SCRIPT, "plain"], timeout=60, env={"FEDMPI_LOG": "-"})
+    assert len(calls(result.stderr)) == 4, result
+    path = tmp_path / "a.log"
+    for _ in range(2):
+        result = run_command([sys.executable, str(SCRIPT), "plain"], timeout=60, env={"FEDMPI_LOG": str(path)})
+        assert result.stderr == ""
+    assert len(calls(path.read_text())) == 8
+
+
+@needs_mpiexec
+@pytest.mark.parametrize("words", [["run", SCRIPT, "plain"], ["tutorial"]])
+def test_a_log_that_cannot_be_written_is_a_usage_error(tmp_path, words):
+    path = tmp_path / "no folder" / "x.log"
+    result = run_job(3, [*FEDMPI, words[0], "--log", path, *words[1:]], timeout=60)
+    assert result.returncode == 2, result
+    text = f"fedmpi {words[0]}: --log: cannot write the log to '{path}': No such file or directory"
+    assert result.stderr.splitlines()[0] == text, result
+
+
+@needs_mpiexec
+def test_a_log_of_the_environment_that_cannot_be_written_ends_the_job():
+    result = run_job(3, [SCRIPT, "plain"], timeout=60, env={"FEDMPI_LOG": "/"})
+    assert result.returncode == 1, result
+    assert "LogError: FEDMPI_LOG: cannot write the log to '/': Is a directory" in result.stderr, result
+
+
+def test_importing_fedmpi_installs_no_handler():
+    program = "import logging, fedmpi; log = logging.getLogger('fedmpi'); print(log.handlers, log.level, log.propagate)"
+    environment = {name: value for name, value in os.environ.items() if name != "FEDMPI_LOG"}
+    environment["PYTHONPATH"] = str(SCRIPT.parents[2])
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[<NullHandler (NOTSET)>] 0 True\n"
