@@ -101,8 +101,10 @@ def moved(comm: Communicator, data: ClientData, owner: Ranks) -> ClientData:
     outgoing = [
         to_bytes(pieces(rank)) if rank != comm.rank and np.any(target == rank) else nothing for rank in range(comm.size)
     ]
+    incoming = comm.exchange_bytes(outgoing)
+    del outgoing  # of what moves there are then as few copies as can be: it may be more than fits twice
     clients, columns = [data.mine[target == comm.rank]], [pieces(comm.rank)]
-    for source, part in enumerate(comm.exchange_bytes(outgoing)):
+    for source, part in enumerate(incoming):
         if len(part):
             clients.append(np.flatnonzero((data.owner == source) & (owner == comm.rank)))
             columns.append(from_bytes(data.type, part))
