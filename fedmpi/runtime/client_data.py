@@ -10,6 +10,7 @@ from fedmpi.language.placements import CLIENTS
 from fedmpi.language.to_type import to_type
 from fedmpi.language.types import FederatedType, Type
 from fedmpi.local.client_data import ClientData, Ranks
+from fedmpi.local.columns import Column
 from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import joined, take
 from fedmpi.local.storage import NotBytes, Survey, check_storage, chooses, stored, survey
