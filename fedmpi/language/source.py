@@ -42,5 +42,6 @@ def function_name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
+@functools.lru_cache(maxsize=1024)
 def _text(filename: str, line: int) -> str:
     return f"{os.path.basename(filename)}:{line}"

@@ -5,16 +5,16 @@ integer multiple of its quantum 2^(120 - 40p) as a float64.  A term t is cut at 
 subtracting 1.5 · 2^52 quanta: ``h = (t + c) - c`` is the multiple nearest to t, and ``t - h`` is exact and goes to the
 next plane (S. M. Rump, T. Ogita and S. Oishi, "Accurate floating-point summation part I: faithful rounding", SIAM J.
 Sci. Comput. 31, 2008; J. Demmel and H. D. Nguyen, "Parallel reproducible summation", IEEE Trans. Comput. 64, 2015).
-One term adds at most 2^40 quanta to a plane, and a float64 counts 2^53 of them: the terms of `CLIENTS` clients fit, then `carry` moves what
-exceeds a plane's 40 bits to the plane above.  So *every addition is exact*: neither the order of the terms, nor the
-ranks on which they are added, nor the way in which MPI_Reduce adds the ranks' planes can change a bit.
+One term adds at most 2^40 quanta to a plane, and a float64 counts 2^53 of them: the terms of `CLIENTS` clients fit,
+then `carry` moves what exceeds a plane's 40 bits to the plane above.  So *every addition is exact*: neither the order of
+the terms, nor the ranks on which they are added, nor the way in which MPI_Reduce adds the ranks' planes can change a bit.
 
-Only planes that terms reach are touched: an ordinary float32 model has its bits in two or three.  What is outside of all
-planes goes to the *wide* store: the digits of `fedmpi.local.exact`, 67 of 32 bits, for those elements alone that have
-such terms.  Infinities and NaN are counted there too.
+Only planes that terms reach are touched: an ordinary float32 model has its bits in two or three.  What is outside of
+all planes goes to the *wide* store: the digits of `fedmpi.local.exact`, 67 of 32 bits, for those elements alone that
+have such terms.  Infinities and NaN are counted there too.
 
-The accumulator's arrays: ``planes float64[8, n]``; ``slots int32[n]``, 1 + the row of an element in the wide store, or 0;
-``keys int64[capacity]`` and ``digits int64[capacity, 70]``, the wide store, which grows; ``notes int64[7]``, see below.
+The accumulator's arrays: ``planes float64[8, n]``; ``slots int32[n]``, 1 + the row of an element in the wide store, or
+0; ``keys int64[capacity]`` and ``digits int64[capacity, 70]``, the wide store, which grows; ``notes int64[7]``, see below.
 """
 
 from __future__ import annotations
@@ -260,8 +260,9 @@ def round_planes(planes: Any, first: Any, last: Any, at: Any, out: Any, odd: Any
     and correctly rounded sums: proved algorithms using rounding to odd", IEEE Trans. Comput. 57, 2008).  Elements whose
     rounding is too close to call are written into ``hard`` int64[n], counted from ``at``; returns how many.
 
-    From the lowest plane up, each addition gives the sum rounded and what that lost, exactly (D. E. Knuth's TwoSum).  The
-    losses are added the same way; if they round the sum the same way at both ends of what they lost in turn, that is it.
+    From the lowest plane up, each addition gives the sum rounded and what that lost, exactly (D. E. Knuth's TwoSum).
+    The losses are added the same way; if they round the sum the same way at both ends of what they lost in turn, that
+    is it.
     """
     count = 0
     bits = out.view(np.int64)

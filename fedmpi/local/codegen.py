@@ -9,7 +9,7 @@ takes the whole function.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,42 +52,13 @@ class Mapped:
     type: SequenceType
 
 
-class Lifted(Mapping[str, Any]):
-    """The names around a function, their values taken through ``lift`` when they are looked up."""
-
-    def __init__(self, env: Mapping[str, Any], lift: Callable[[Any], Any]) -> None:
-        self._env, self._lift = env, lift
-
-    def __getitem__(self, name: str) -> Any:
-        return self._lift(self._env[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._env)
-
-    def __len__(self) -> int:
-        return len(self._env)
-
-
-class LiftedParts(Sequence[Any]):
-    """The parts of a struct around a function, each taken through ``lift`` when it is used.
-
-    Only what the function uses can be lifted: beside it stand values at the server, which other ranks do not have.
-    """
-
-    def __init__(self, parts: Sequence[Any], lift: Callable[[Any], Any]) -> None:
-        self._parts, self._lift = parts, lift
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._lift(self._parts[index])
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-
 _BINARY = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
 }  # fmt: skip
+
+
+_DENSE: Iterator[str] = iter(())  # no forms: every array is stored as its type says
 
 
 @dataclass
@@ -128,7 +99,7 @@ class Generator:
 
     # --- parameters ---
 
-    def parameter(self, type_: Type, forms: Iterator[str] = iter(())) -> Var | Parts:
+    def parameter(self, type_: Type, forms: Iterator[str] = _DENSE) -> Var | Parts:
         """Add the leaves of a type to the parameters and return the value they form.
 
         ``forms`` says how the arrays of its sequences are stored (see `storage.form`); nothing means dense.
@@ -229,7 +200,7 @@ class Generator:
 
     def kernel(self, expr: Kernel) -> LocalBody:
         kernel: LocalBody = expr.impl
-        return _compilable(kernel)
+        return compilable(kernel)
 
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
         if not isinstance(function, LocalBody):
@@ -321,7 +292,7 @@ def part_of(generator: Generator, struct: Any, index: int, type_: Type) -> Any:
 
 
 def _check_layouts(found: Type, wanted: Type) -> None:
-    """Raise `NotCompilable` for a sequence that would have to be stored otherwise, such as of known sizes for open ones."""
+    """Raise `NotCompilable` for a sequence that would have to be stored otherwise: known sizes for open ones."""
     match found, wanted:
         case StructType(), StructType():
             for part, wanted_part in zip(found, wanted, strict=True):
@@ -331,7 +302,8 @@ def _check_layouts(found: Type, wanted: Type) -> None:
                 raise NotCompilable(f"{found} where {wanted} is expected")
 
 
-def _compilable(body: LocalBody) -> LocalBody:
+def compilable(body: LocalBody) -> LocalBody:
+    """Return a local computation, or raise `NotCompilable` if it is interpreted."""
     if not body.compilable:
         raise NotCompilable(f"{body.name} is a python_computation")
     return body
@@ -352,54 +324,3 @@ def check_compilable(type_: Type) -> None:
             check_compilable(element)
         case _:
             raise NotCompilable(f"{type_} has no compiled form")
-
-
-class Lift:
-    """Takes values around a function into the generated text; what it meets first becomes a parameter.
-
-    ``captured`` lists those, objects with a ``type``, in the order of their parameters; ``member`` gives the type of the
-    value that such an object stands for.
-    """
-
-    def __init__(self, generator: Generator, member: Callable[[Any], Type] = lambda symbol: symbol.type) -> None:
-        self.generator, self.member = generator, member
-        self.captured: list[Any] = []
-        self.known: dict[int, Any] = {}
-
-    def __call__(self, value: Any) -> Any:
-        match value:
-            case LocalBody():
-                return _compilable(value)
-            case Var() | Mapped():
-                return value
-            case Closure(code, env):
-                return Closure(code, Lifted(env, self))
-            case Parts(parts, type_):
-                return Parts(LiftedParts(parts, self), type_)
-        if id(value) not in self.known:
-            self.captured.append(value)
-            self.known[id(value)] = self.generator.parameter(self.member(value))
-        return self.known[id(value)]
-
-
-def entry_text(generator: Generator) -> str:
-    """Return the text of ``entry(progress, parameters…)``."""
-    head = f"def entry({', '.join(['progress', *generator.parameters])}):"
-    return "\n".join([head, *generator.head, *generator.lines, ""])
-
-
-def generate(
-    function: Any, parameter: Type | None, result: Type, forms: tuple[str, ...] = (), *, dense: bool = False
-) -> tuple[Generator, list[Any]]:
-    """Write ``entry(progress, leaves…) -> leaves`` for a function value.
-
-    Returns the generator and what the function captured (each an object with a ``type``, one more argument of the entry
-    after its own).
-    """
-    generator = Generator(dense=dense)
-    argument = None if parameter is None else generator.parameter(parameter, iter(forms))
-    lift = Lift(generator)
-    value = generator.owned(generator.invoke(lift(function), argument, result), result)
-    leaves = generator.leaves(value.text, result)
-    generator.line(f"return ({''.join(leaf + ', ' for leaf in leaves)})")
-    return generator, lift.captured

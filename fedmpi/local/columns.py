@@ -56,6 +56,14 @@ class Column:
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(self.count))
 
+    @functools.cached_property
+    def forms(self) -> tuple[str, ...]:
+        """How each array is stored: "" as the type says, "bytes" or "sparse"."""
+        return tuple(
+            "sparse" if isinstance(slot, Csr) else "bytes" if slot.dtype != dtype else ""
+            for slot, (dtype, _) in zip(self.arrays, leaf_formats(self.type), strict=True)
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays; offsets that several leaves share count once."""
@@ -270,21 +278,22 @@ def _leaves(type_: Type, path: tuple[str, ...], at: int, sequence: int | None) -
             yield from _leaves(element, path, at + 1, at)
 
 
-def leaf_formats(type_: Type) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+@functools.lru_cache(maxsize=4096)
+def leaf_formats(type_: Type) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
     """Return dtype and inner shape of each array of a column of this type, stored densely."""
     match type_:
         case TensorType(dtype, shape):
             offsets = (np.dtype(np.int64), ())
             known = tuple(int(d) for d in (shape or ()) if d is not None)
-            formats: dict[str, list[tuple[np.dtype[Any], tuple[int, ...]]]] = {
-                "fixed": [(dtype, known)],
-                "rows": [(dtype, known), offsets],
-                "open": [(dtype, ()), offsets, (np.dtype(np.int64), (len(shape or ()),))],
-                "text": [(np.dtype(np.uint8), ()), offsets],
+            formats: dict[str, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]] = {
+                "fixed": ((dtype, known),),
+                "rows": ((dtype, known), offsets),
+                "open": ((dtype, ()), offsets, (np.dtype(np.int64), (len(shape or ()),))),
+                "text": ((np.dtype(np.uint8), ()), offsets),
             }
             return formats[layout(type_)]
         case StructType():
-            return [f for part in type_ for f in leaf_formats(part)]
+            return tuple(f for part in type_ for f in leaf_formats(part))
         case SequenceType(element):
-            return [(np.dtype(np.int64), ()), *leaf_formats(element)]
+            return ((np.dtype(np.int64), ()), *leaf_formats(element))
     raise TypeError(f"a column cannot hold values of type {type_}")

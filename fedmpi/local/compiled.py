@@ -14,8 +14,9 @@ import numpy as np
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
 from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
-from fedmpi.local.codegen import Generator, entry_text, generate
-from fedmpi.local.columns import Column, conformed_sequence, dense_sequence, leaf_formats
+from fedmpi.local.codegen import Generator
+from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
+from fedmpi.local.lifting import entry_text, generate
 from fedmpi.local.sparse import Csr
 
 
@@ -90,17 +91,9 @@ def flatten(value: Any, type_: Type, out: list[Any], forms: list[str] | None = N
             if forms is None:
                 value = dense_sequence(value)
             if forms is not None:
-                forms += forms_of(value.column)
+                forms += value.column.forms
             flatten_arrays(value.column, out)
             out += (value.start, value.stop)
-
-
-def forms_of(column: Column) -> list[str]:
-    """Return how each array of a column is stored: "" as its type says, as "bytes", or as "sparse" rows."""
-    return [
-        "sparse" if isinstance(array, Csr) else "bytes" if array.dtype != dtype else ""
-        for array, (dtype, _) in zip(column.arrays, leaf_formats(column.type), strict=True)
-    ]
 
 
 def flatten_arrays(column: Column, out: list[Any]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from fedmpi.language.expressions import Apply, Closure, Expr, Kernel, evaluate, walk
 from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.bodies import LocalBody
-from fedmpi.local.codegen import Lifted, LiftedParts, NotCompilable, Parts
+from fedmpi.local.codegen import NotCompilable, Parts
 from fedmpi.local.compiled import CompiledFunction
 from fedmpi.local.interpret import Interpreter
+from fedmpi.local.lifting import Lifted, LiftedParts
 
 Resolve = Callable[[Any], Any]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import Type
-from fedmpi.local.columns import Column, leaf_formats
+from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.local.columns import Column, layout, leaf_formats, pack
 from fedmpi.local.sparse import Csr, frozen
 
 Array = np.ndarray[Any, Any]
@@ -66,3 +68,69 @@ def from_bytes(type_: Type, message: Array) -> Column:
         else:
             slots.append(array(length, dtype if kind == _PLAIN else np.uint8, inner))
     return Column(type_, int(head[0]), tuple(slots))
+
+
+class Parcel:
+    """Values of some types as one piece of bytes, for `MPI_Bcast`.
+
+    Where all tensors have known shapes, its size and places are known before any value is; otherwise it is the column
+    of the one struct of the values.
+    """
+
+    def __init__(self, types: Sequence[Type]) -> None:
+        self._type = StructType(list(types))
+        self._types = tuple(types)
+        self.fixed = all(map(_is_fixed, types))
+        self._places: list[int] = []
+        self._nbytes = 0
+        for dtype, inner in leaf_formats(self._type) if self.fixed else ():
+            self._places.append(self._nbytes)
+            self._nbytes += _padded(math.prod(inner) * dtype.itemsize)
+
+    def packed(self, values: Sequence[Any]) -> Array:
+        """Return normalised values as bytes."""
+        if not self.fixed:
+            return to_bytes(pack(self._type, [tuple(values)]))
+        message = np.empty(self._nbytes, dtype=np.uint8)
+        flat: list[Any] = []
+        for value, type_ in zip(values, self._types, strict=True):
+            _flat(value, type_, flat)
+        for leaf, at, (dtype, inner) in zip(flat, self._places, leaf_formats(self._type), strict=True):
+            np.ndarray(inner, dtype, message.data, at)[...] = leaf
+        return message
+
+    def unpacked(self, message: Array) -> Sequence[Any]:
+        """Return the values; their arrays are views of ``message``."""
+        if not self.fixed:
+            values: Sequence[Any] = from_bytes(self._type, message)[0]
+            return values
+        message.flags.writeable = False
+        leaves = iter(
+            np.ndarray(inner, dtype, message.data, at)
+            for at, (dtype, inner) in zip(self._places, leaf_formats(self._type), strict=True)
+        )
+        return [_nested(type_, leaves) for type_ in self._types]
+
+
+def _is_fixed(type_: Type) -> bool:
+    match type_:
+        case TensorType():
+            return layout(type_) == "fixed"
+        case StructType():
+            return all(map(_is_fixed, type_))
+    return False
+
+
+def _flat(value: Any, type_: Type, out: list[Any]) -> None:
+    if isinstance(type_, StructType):
+        for part, part_type in zip(value, type_, strict=True):
+            _flat(part, part_type, out)
+    else:
+        out.append(value)
+
+
+def _nested(type_: Type, leaves: Iterator[Any]) -> Any:
+    if isinstance(type_, StructType):
+        return tuple(_nested(part, leaves) for part in type_)
+    leaf = next(leaves)
+    return leaf if leaf.shape else leaf[()]

@@ -87,6 +87,8 @@ def normalise(value: Any, type_: Type) -> Any:
     """Return ``value`` normalised (see `fedmpi.local.columns`), its arrays read-only, or raise `ArgumentError`."""
     match type_:
         case TensorType():
+            if type(value) is np.ndarray and value.dtype is type_.dtype and value.shape == type_.shape:
+                return _readonly(value)  # what comes round after round
             return _text(value, type_) if is_text(type_) else _tensor(value, type_)
         case StructType():
             parts = struct_parts(value, type_)
@@ -179,7 +181,9 @@ def check_shape(shape: tuple[int, ...], type_: TensorType, found: Any = None) ->
 def _readonly(array: np.ndarray[Any, Any]) -> Any:
     if not array.shape:
         return array[()]
-    array = np.require(array, requirements=["C", "A"])
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=["C", "A"])
     if array.flags.writeable:
         array = array.view()
         array.flags.writeable = False

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 class ClientWork:
     """What this rank's clients do in stage ``level`` of a call.
 
-    Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds what
-    the sums are of, client by client.
+    Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
+    what the sums are of, client by client.
     """
 
     def __init__(self, call: Execution, level: int) -> None:
-        self.call, self.level, self.stage = call, level, call.plan.stages[level]
+        self.call, self.level = call, level
+        self.ready = call.program.levels[level]
+        self.stage = self.ready.stage
         self.sums = call.program.sums(level) if self.stage.reductions else None
         self.members: list[Any] = []
 
@@ -64,15 +66,13 @@ class ClientWork:
         call, stage = self.call, self.stage
         if stage.reductions and self.sums is None:
             return False
-        if not len(call.mine) or not (stage.reductions or any(n.per_client for n in stage.clients)):
+        if not len(call.mine) or not (stage.reductions or self.ready.steps):
             return not len(call.mine) and not call.plan.kept
-        from fedmpi.local.compiled import forms_of
-        from fedmpi.runtime.loop import BATCH, CLIENT, STEP, columns_of, steps_of
 
-        columns = columns_of(stage)
+        columns = self.ready.columns
         if not columns or not call.program.fuses(self.level, len(call.mine)):
             return False
-        forms = tuple(tuple(forms_of(call.values[node])) for node in columns)
+        forms = tuple(call.values[node].forms for node in columns)
         try:
             loop = call.program.loop(self.level, forms)
         except NotCompilable:
@@ -85,7 +85,8 @@ class ClientWork:
         try:
             wide, kept = loop.run(progress, state, data, call.values.__getitem__)
         except Exception as error:
-            raise self._failed(error, steps_of(stage)[progress[STEP]], int(progress[CLIENT]), int(progress[BATCH]))
+            batch, client, step = progress.tolist()
+            raise self._failed(error, self.ready.steps[step], client, batch) from error
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
@@ -98,10 +99,9 @@ class ClientWork:
         call, stage = self.call, self.stage
         resolve = call.values.__getitem__
         steps = []
-        for node in stage.clients:
-            if node.per_client and len(call.mine):
-                function = call.program.function(node).bound(resolve) if node.op == "federated_map" else None
-                steps.append((node, function))
+        for node in self.ready.steps if len(call.mine) else ():
+            function = call.program.function(node).bound(resolve) if node.op == "federated_map" else None
+            steps.append((node, function))
         kept: dict[Node, list[Any]] = {n: [] for n in stage.clients if n in call.plan.kept}
         for position in range(len(call.mine)):
             values = _ClientValues(call, position)
@@ -135,9 +135,7 @@ class ClientWork:
         names = [label(n.detail) for n in call.plan.inputs if n.per_client]
         source = f" of {' and '.join(names)}" if names else ""
         who = f"client {client}{source}" + (f", batch {batch}" if batch >= 0 else "") + f" (rank {call.comm.rank})"
-        made = ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
-        made.__cause__ = error
-        return made
+        return ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
 
 
 class _ClientValues:

@@ -17,7 +17,7 @@ import numpy as np
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData, Ranks
-from fedmpi.local.columns import Column, pack
+from fedmpi.local.columns import Column
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.messages import from_bytes, to_bytes
@@ -67,7 +67,7 @@ class Execution(Round):
             self.move()
             work = ClientWork(self, level)
             self.attempt(work.run)
-            if self.program.arrives(level):
+            if self.program.levels[level].arrives:
                 words = self.agree(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0))
                 self.reduce(level, work, words)
 
@@ -77,7 +77,8 @@ class Execution(Round):
         """Check the arguments; keep what this rank needs of them."""
         server = self.comm.rank == 0
         parts = parts_of(self.plan.computation, argument, server=server)
-        parts = [part for part in parts if not isinstance(part[1], FunctionType)]
+        if len(parts) != len(self.plan.inputs):
+            parts = [part for part in parts if not isinstance(part[1], FunctionType)]
         counts, at_clients = [], []
         for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
             if node.per_client:
@@ -141,13 +142,13 @@ class Execution(Round):
 
     def check_cohort(self) -> None:
         """Refuse, before any work, what needs clients when there are none or their number is not known."""
-        needs = [n for stage in self.plan.stages for n in (*stage.clients, *stage.reductions) if n.op != "select"]
-        if self.num_clients is None and any(n.per_client or n.op in ("federated_sum", "federated_mean") for n in needs):
+        counts, averages = self.program.counts_clients
+        if self.num_clients is None and counts:
             raise ValueError(
                 f"{self.name}: the number of clients is not known: no argument at the clients tells it; "
                 "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
             )
-        if self.num_clients == 0 and any(n.op == "federated_mean" for n in needs):
+        if self.num_clients == 0 and averages:
             raise ValueError(f"{self.name}: federated_mean: there are no clients to take the mean over")
 
     # --- down: server work, header or word, payload ---
@@ -173,11 +174,10 @@ class Execution(Round):
 
     def descend(self, level: int, stage: Stage) -> None:
         """Tell all ranks how the server is and send them what it broadcasts."""
-        sent = self.program.sent(stage)
-        type_ = StructType([n.member for n in sent])
+        ready = self.program.levels[level]
         payload = None
-        if self.comm.rank == 0 and sent and self.comm.size > 1:
-            payload = self.attempt(lambda: to_bytes(pack(type_, [tuple(self.values[n] for n in sent)])))
+        if ready.sent and self.comm.rank == 0 and self.comm.size > 1:
+            payload = self.attempt(lambda: ready.parcel.packed([self.values[n] for n in ready.sent]))
         status, nbytes = self.announce(level, 0 if payload is None else len(payload))
         if status:
             self.raise_of(0)
@@ -185,7 +185,7 @@ class Execution(Round):
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
             if self.comm.rank != 0:
-                self.values.update(zip(sent, from_bytes(type_, buffer)[0], strict=True))
+                self.values.update(zip(ready.sent, ready.parcel.unpacked(buffer), strict=True))
         for node in stage.broadcasts:
             self.values[node] = self.values[node.inputs[0]]
 
@@ -197,7 +197,7 @@ class Execution(Round):
             where = hash_of(self.homes, *(data.homes for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
             server = self.open(self.program.fingerprint, clients, program, payload, where)
             return server.status, server.payload
-        if not self.program.confirms(level):
+        if not self.program.levels[level].confirms:
             return 0, 0
         word = np.array([self.failure is not None, payload], dtype=np.int64)
         self.comm.bcast(word)

@@ -12,25 +12,15 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
-from fedmpi.local.codegen import Generator, Lift, NotCompilable, Parts, check_compilable, part_of
+from fedmpi.local.codegen import Generator, NotCompilable, Parts, check_compilable, part_of
 from fedmpi.local.columns import Column, layout, leaf_formats
-from fedmpi.runtime.plan import Node, Plan, Stage, node_inputs
+from fedmpi.local.lifting import Lift
+from fedmpi.runtime.plan import Node, Plan, Stage
+from fedmpi.runtime.program import columns_of, steps_of
 from fedmpi.runtime.reduction import Layout, Leaf
 
 Forms = tuple[tuple[str, ...], ...]
 BATCH, CLIENT, STEP = range(3)  # places in `progress`
-
-
-def columns_of(stage: Stage) -> list[Node]:
-    """Return the values at the clients that a stage takes from before it: arguments, and what earlier stages kept."""
-    made = set(stage.clients)
-    used = [i for node in (*stage.clients, *stage.reductions) for i in node_inputs(node)]
-    return [node for node in dict.fromkeys(used) if node.per_client and node not in made]
-
-
-def steps_of(stage: Stage) -> list[Node]:
-    """Return what a stage does for each client, in order."""
-    return [node for node in stage.clients if node.per_client]
 
 
 class ClientLoop:
@@ -187,6 +177,3 @@ def _clients() -> int:
     from fedmpi.local.bins import CLIENTS
 
     return CLIENTS
-
-
-__all__ = ["ClientLoop", "columns_of", "steps_of"]

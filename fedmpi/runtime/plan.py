@@ -7,6 +7,7 @@ and its result belongs to the next.  All values that go down in a stage travel t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,15 +52,15 @@ class Node:
     detail: Any = None  # input: its path; literal: its value; select: the index; apply: the expression
     stage: int = 0
 
-    @property
+    @functools.cached_property
     def placement(self) -> PlacementLiteral | None:
         return self.type.placement if isinstance(self.type, FederatedType) else None
 
-    @property
+    @functools.cached_property
     def member(self) -> Type:
         return self.type.member if isinstance(self.type, FederatedType) else self.type
 
-    @property
+    @functools.cached_property
     def per_client(self) -> bool:
         """Whether each client has a value of its own."""
         return self.placement is CLIENTS and isinstance(self.type, FederatedType) and not self.type.all_equal
@@ -151,8 +152,9 @@ class Plan:
         return text(self)
 
 
-def contains(type_: Type | None, kind: type[Type] | tuple[type[Type], ...]) -> bool:
-    """Tell whether a type is or contains one of a kind."""
+@functools.lru_cache(maxsize=4096)
+def contains(type_: Any, kind: Any) -> bool:
+    """Tell whether a type (or None) is or contains one of a kind, a class of types or several."""
     if type_ is None:
         return False
     return isinstance(type_, kind) or any(contains(child, kind) for child in type_.children())

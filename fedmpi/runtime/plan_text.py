@@ -41,14 +41,14 @@ def _lines(plan: Plan) -> Iterator[str]:
         for node in stage.server:
             if node.op == "federated_map":
                 yield f"server: {_function(node)}"
-        if program.confirms(level):
+        if program.levels[level].confirms:
             yield "word 16 B"
         if stage.broadcasts:
-            yield f"Bcast {_bytes(program.sent(stage))}"
+            yield f"Bcast {_bytes(program.levels[level].sent)}"
         for node in stage.clients:
             if node.op == "federated_map":
                 yield f"clients: {_function(node)}"
-        if program.arrives(level):
+        if program.levels[level].arrives:
             yield "agreement 32 B"
         if stage.reductions:
             layout = program.layout(level)

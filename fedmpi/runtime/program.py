@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
-from fedmpi.runtime.plan import Node, Plan, Stage, reduction_of
+from fedmpi.local.messages import Parcel
+from fedmpi.runtime.plan import REDUCTIONS, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
 
 if TYPE_CHECKING:  # they load Numba
@@ -110,21 +112,61 @@ class Program:
 
         return Accumulator(layout)
 
-    def arrives(self, level: int) -> bool:
-        """Whether the ranks agree that nobody failed at the end of a stage's client work."""
-        stage = self.plan.stages[level]
-        return level == 0 or bool(stage.clients or stage.reductions)
+    @functools.cached_property
+    def levels(self) -> list[Level]:
+        """What is known of each stage before any call."""
+        return [self._level(i, stage) for i, stage in enumerate(self.plan.stages)]
 
-    def confirms(self, level: int) -> bool:
-        """Whether rank 0's work after a Reduce can fail or is sent on, so that a word of it goes to all ranks."""
-        stage = self.plan.stages[level]
-        finished = self.plan.stages[level - 1].reductions
+    def _level(self, number: int, stage: Stage) -> Level:
+        finished = self.plan.stages[number - 1].reductions if number else []
         fallible = any(n.op == "federated_map" for n in stage.server) or any(_has_integers(n.member) for n in finished)
-        return level > 0 and (fallible or bool(stage.broadcasts))
+        sent = list(dict.fromkeys(n.inputs[0] for n in stage.broadcasts))
+        return Level(
+            stage=stage,
+            columns=columns_of(stage),
+            steps=steps_of(stage),
+            sent=sent,
+            parcel=Parcel([node.member for node in sent]),
+            arrives=number == 0 or bool(stage.clients or stage.reductions),
+            confirms=number > 0 and (fallible or bool(stage.broadcasts)),
+        )
 
-    def sent(self, stage: Stage) -> list[Node]:
-        """Return the server values that go down in a stage, each once."""
-        return list(dict.fromkeys(n.inputs[0] for n in stage.broadcasts))
+    @functools.cached_property
+    def counts_clients(self) -> tuple[bool, bool]:
+        """Whether the program needs to know how many clients there are, and whether it needs at least one."""
+        stages = self.plan.stages
+        needs = [n for stage in stages for n in (*stage.clients, *stage.reductions) if n.op != "select"]
+        return (
+            any(n.per_client or n.op in REDUCTIONS for n in needs),
+            any(n.op == "federated_mean" for n in needs),
+        )
+
+
+@dataclass
+class Level:
+    """A stage of a plan, made ready."""
+
+    stage: Stage
+    columns: list[Node]  # values at the clients that it takes from before it
+    steps: list[Node]  # what it does for each client, in order
+    sent: list[Node]  # the server values that go down, each once
+    parcel: Parcel  # these as a message
+    arrives: bool  # whether the ranks agree that nobody failed at the end of its client work
+    confirms: (
+        bool  # whether rank 0's work after a Reduce can fail or is sent on, so that a word of it goes to all ranks
+    )
+
+
+def columns_of(stage: Stage) -> list[Node]:
+    """Return the values at the clients that a stage takes from before it: arguments, and what earlier stages kept."""
+    made = set(stage.clients)
+    used = [i for node in (*stage.clients, *stage.reductions) for i in node_inputs(node)]
+    return [node for node in dict.fromkeys(used) if node.per_client and node not in made]
+
+
+def steps_of(stage: Stage) -> list[Node]:
+    """Return what a stage does for each client, in order."""
+    return [node for node in stage.clients if node.per_client]
 
 
 def has_open_dimensions(type_: Type) -> bool:
