@@ -43,7 +43,17 @@ def test_the_local_computation(tmp_path):
     done = run_command(command([script]), timeout=100)
     assert done.returncode == 0, done
     assert done.stdout.splitlines() == ["({float32*}@CLIENTS -> float32@SERVER)", "70.0"]
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_data_in_files(tmp_path, ranks):
+    script = tmp_path / "brightness.py"
+    script.write_text(PROGRAMS[2])
+    done = run_job(ranks, [script], timeout=100, env={"TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done
+    assert "47040.0 31360.0" in done.stdout
 
 
 def test_the_error_text(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-_PREFIX, _CHUNK = 1 << 10, 1 << 20  # numbers looked at first, and at a time
+_PREFIX, _CHUNK = 1 << 10, 1 << 16  # numbers looked at first, and at a time: few enough to stay in the cache
 
 
 @functools.cache
@@ -28,12 +28,12 @@ def first_other(array: Array) -> int:
 
     ``array`` is a C-contiguous float32 or float64 array.
     """
-    flat, numbers = array.reshape(-1), table(array.dtype)
+    flat = array.reshape(-1)
     bits = np.dtype(f"u{array.itemsize}")
     start, step = 0, _PREFIX
     while start < flat.size:
         piece = flat[start : start + step]
-        differs = numbers[narrow(piece)].view(bits) != piece.view(bits)
+        differs = widen(narrow(piece), array.dtype).view(bits) != piece.view(bits)
         found = int(np.argmax(differs))
         if differs[found]:
             return start + found
@@ -54,6 +54,6 @@ def narrow(array: Array) -> Array:
 
 def widen(stored: Array, dtype: np.dtype[Any]) -> Array:
     """Return the numbers u / 255.0, read-only, of bytes."""
-    wide: Array = table(dtype)[stored]
+    wide: Array = table(dtype).take(stored, mode="clip")  # no byte is out of range: three times as fast as [stored]
     wide.flags.writeable = False
     return wide

@@ -20,7 +20,13 @@ def take(column: Column, indices: Sequence[int] | Array) -> Column:
 
 
 def joined(type_: Type, columns: Sequence[Column]) -> Column:
-    """Return one new column of the values of several, each of which ends where its offsets end."""
+    """Return one column of the values of several, each of which ends where its offsets end; a copy, but of one alone.
+
+    Columns without values do not count.
+    """
+    columns = [column for column in columns if column.count] or columns[:1]
+    if len(columns) == 1:
+        return columns[0]
     return Column(type_, sum(map(len, columns)), tuple(_Joining([c.arrays for c in columns]).join(type_, 0)))
 
 

@@ -8,24 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmpi.language.types import SequenceType, Type
-from fedmpi.local.columns import Array, Column, Slot
+from fedmpi.language.types import Type
+from fedmpi.local.columns import Array, Column
+from fedmpi.local.storage import stored, survey
 
 
 @dataclass(frozen=True, eq=False)
 class SharedArrays:
     """The rows ``offsets[k]`` to ``offsets[k + 1]`` of every leaf's data are those of client k.
 
-    ``data`` are the leaves' data slots, views of the user's arrays or another form of them; ``offsets`` is
-    int64[clients + 1].  A sequence has its rows in batches of ``batch_size``.  ``balance`` returns the owners of
-    clients of given sizes.  Nothing is computed for clients before a rank has some: rank 0 keeps none of it.
+    ``data`` are views of the user's arrays; ``offsets`` is int64[clients + 1].  A sequence has its rows in batches of
+    ``batch_size``.  ``balance`` returns the owners of clients of given sizes.  ``storage`` says how the column keeps
+    floats: all of them, so that every rank can go on opening all clients.
     """
 
     type: Type
-    data: tuple[Slot, ...]
+    data: tuple[Array, ...]
     offsets: Array
     batch_size: int | None
     balance: Callable[[Array], Array]
+    storage: str = "dense"
 
     def sizes(self, rows: Array | None = None) -> Array:
         """Return the number of examples of each client, or of the clients ``rows``."""
@@ -36,13 +38,19 @@ class SharedArrays:
 
     @functools.cached_property
     def column(self) -> Column:
-        """The values of all clients; all leaves share one array of offsets."""
-        count = len(self.offsets) - 1
-        if self.batch_size is None:
-            assert not isinstance(self.type, SequenceType)
-            return Column(self.type, count, tuple(slot for data in self.data for slot in (data, self.offsets)))
-        batches, rows = batch_offsets(self.offsets, self.batch_size)
-        return Column(self.type, count, (batches, *(slot for data in self.data for slot in (data, rows))))
+        """The values of all clients; all leaves share one array of offsets.
+
+        Made where it is first asked for: a rank without clients, such as rank 0, keeps nothing of the kind.  Raises
+        `fedmpi.local.storage.NotBytes`.
+        """
+        arrays, rows = [], self.offsets
+        if self.batch_size is not None:
+            batches, rows = batch_offsets(self.offsets, self.batch_size)
+            arrays.append(batches)
+        for data in self.data:
+            arrays += [data, rows]
+        column = Column(self.type, len(self.offsets) - 1, tuple(arrays))
+        return stored(column, self.storage, survey(column, self.storage))
 
 
 def batch_offsets(offsets: Array, size: int) -> tuple[Array, Array]:

@@ -10,19 +10,21 @@ storage        float leaves
 ``"density"``  "sparse" where less than a quarter of the numbers are not zero and all are finite, else "auto"
 =============  =====================================================================================================
 
-Bytes need a tensor with a dimension of known size besides ``?``.  Nothing is lost: an element read is the same to the
+Bytes need a tensor with a dimension of known size besides ``?``.  A memory map stays as it is with "auto", which would
+read all of it.  Nothing is lost: an element read is the same to the
 bit.  Which form a leaf gets depends on the values of all clients, wherever they are: each rank surveys its own, the
 surveys are added, and every rank stores alike.
 """
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
 
 from fedmpi.language.types import TensorType, Type
-from fedmpi.local.columns import Array, Column, Leaf, layout, leaves
+from fedmpi.local.columns import Array, Column, Leaf, form, layout, leaves
 from fedmpi.local.pixels import first_other, narrow
 from fedmpi.local.sparse import compressed, count_stored
 
@@ -74,21 +76,39 @@ def chooses(type_: Type, storage: str) -> bool:
 
 
 def survey(column: Column, storage: str) -> Survey:
-    """Return what decides the forms of a dense column's leaves; surveys of several ranks are added.
+    """Return what decides the forms of a column's dense leaves; surveys of several ranks are added.
 
     Raises `NotBytes` for ``storage="bytes"`` and a number that is none.
     """
     found = np.zeros((len(leaves(column.type)), 4), dtype=np.int64)
     for row, leaf in zip(found, leaves(column.type), strict=True):
-        if may_be_bytes(leaf.type) and storage != "dense":
-            row[:] = survey_array(column.arrays[leaf.at], leaf.type, storage)
-            if storage == "bytes" and row[_OTHERS]:
-                raise _not_bytes(column, leaf)
+        data = column.arrays[leaf.at]
+        if not may_be_bytes(leaf.type) or storage == "dense" or form(data, leaf.type) != "dense":
+            continue
+        if storage == "auto" and is_mapped(data):
+            continue
+        row[:] = _survey_data(_used(column, leaf), leaf.type, storage)
+        if storage == "bytes" and row[_OTHERS]:
+            raise _not_bytes(column, leaf)
     return found
 
 
-def survey_array(data: Array, tensor: TensorType, storage: str) -> tuple[int, int, int, int]:
-    """Return one leaf's row of a survey."""
+def is_mapped(array: Any) -> bool:
+    """Tell whether an array is a view of a memory map."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def _used(column: Column, leaf: Leaf) -> Array:
+    """Return the part of a leaf's data that belongs to values: shared arrays may have more."""
+    data: Array = column.arrays[leaf.at]
+    return data[slice(*column.arrays[leaf.at + 1][[0, -1]])] if layout(leaf.type) == "rows" else data
+
+
+def _survey_data(data: Array, tensor: TensorType, storage: str) -> tuple[int, int, int, int]:
     if storage == "sparse" and may_be_sparse(tensor):
         return data.size, 0, 0, 0
     others = int(first_other(data) >= 0)
@@ -104,30 +124,25 @@ def _all_finite(data: Array) -> bool:
 
 
 def _not_bytes(column: Column, leaf: Leaf) -> NotBytes:
-    data = column.arrays[leaf.at].reshape(-1)
+    data = _used(column, leaf)
     at = first_other(data)
-    row = at // max(1, int(np.prod(column.arrays[leaf.at].shape[1:], dtype=np.int64)))
-    position = row
+    position = at // int(np.prod(data.shape[1:], dtype=np.int64))
     if layout(leaf.type) == "rows":
-        position = int(np.searchsorted(column.arrays[leaf.at + 1], position, "right")) - 1
+        offsets = column.arrays[leaf.at + 1]
+        position = int(np.searchsorted(offsets, offsets[0] + position, "right")) - 1
     if leaf.sequence is not None:
         position = int(np.searchsorted(column.arrays[leaf.sequence], position, "right")) - 1
-    return NotBytes(position, leaf, data[at])
+    return NotBytes(position, leaf, data.reshape(-1)[at])
 
 
 def stored(column: Column, storage: str, seen: Survey) -> Column:
-    """Return a dense column with its leaves in the forms that the survey of all clients decides."""
+    """Return a column with its dense leaves in the forms that the survey of all clients decides."""
     arrays = list(column.arrays)
     for row, leaf in zip(seen, leaves(column.type), strict=True):
-        arrays[leaf.at] = stored_array(arrays[leaf.at], form_for(leaf.type, storage, row))
+        wanted = form_for(leaf.type, storage, row)
+        if wanted == "sparse":
+            arrays[leaf.at] = compressed(arrays[leaf.at])
+        elif wanted == "bytes":
+            arrays[leaf.at] = narrow(arrays[leaf.at])
+            arrays[leaf.at].flags.writeable = False
     return Column(column.type, column.count, tuple(arrays))
-
-
-def stored_array(data: Array, form: str) -> Any:
-    """Return a leaf's dense data in a form; itself where it is dense."""
-    if form == "sparse":
-        return compressed(data)
-    if form == "bytes":
-        data = narrow(data)
-        data.flags.writeable = False
-    return data

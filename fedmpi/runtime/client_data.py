@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from fedmpi.local.storage import NotBytes, Survey, check_storage, chooses, store
 from fedmpi.local.values import ArgumentError, describe
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.ownership import assign
+from fedmpi.runtime.ownership import assign, homes
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
 
@@ -62,8 +61,7 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], 
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
         seen = step.attempt(lambda: _surveyed(column, storage, mine))
-        data = ClientData(member, owner, comm.rank, column if column is not None else Column(member, 0, ()))
-        step.check_in(f"client_data of {member}, stored {storage}", len(values), data.homes)
+        step.check_in(f"client_data of {member}, stored {storage}", len(values), homes(owner))
         step.agree()
         if chooses(member, storage):
             parts = comm.allgather_bytes(seen.reshape(-1).view(np.uint8))
@@ -96,13 +94,16 @@ def moved(comm: Communicator, data: ClientData, owner: Ranks) -> ClientData:
     if data.anywhere:
         return data.at(owner)
     target = owner[data.mine]
-    pieces: Callable[[int], Column] = lambda rank: take(data.column, data.positions[target == rank])  # noqa: E731
     nothing = np.empty(0, dtype=np.uint8)
-    outgoing = [
-        to_bytes(pieces(rank)) if rank != comm.rank and np.any(target == rank) else nothing for rank in range(comm.size)
-    ]
-    clients, columns = [data.mine[target == comm.rank]], [pieces(comm.rank)]
-    for source, part in enumerate(comm.exchange_bytes(outgoing)):
+    outgoing = []
+    for rank in range(comm.size):
+        going = data.positions[target == rank] if rank != comm.rank else ()
+        outgoing.append(to_bytes(take(data.column, going)) if len(going) else nothing)
+    incoming = comm.exchange_bytes(outgoing)
+    del outgoing  # of what moves there are then as few copies as can be: it may be more than fits twice
+    staying = target == comm.rank
+    clients, columns = [data.mine[staying]], [take(data.column, data.positions[staying])]
+    for source, part in enumerate(incoming):
         if len(part):
             clients.append(np.flatnonzero((data.owner == source) & (owner == comm.rank)))
             columns.append(from_bytes(data.type, part))

@@ -230,7 +230,7 @@ def client_data_from_arrays(
     The arrays are kept, not copied: of a memory map (``np.load(…, mmap_mode="r")``, `np.memmap`) a rank reads the pages
     of its own clients.  As every rank can open them, `ClientData.select` balances each cohort again.  ``storage`` is
     that of `client_data`, but a memory map stays as it is with "auto", and with "bytes" a uint8 array of u stands for
-    floats u / 255.0; "sparse", "density" and "bytes" of floats read an array as a whole, on every rank.
+    floats u / 255.0; "sparse", "density" and "bytes" of floats read all of an array, on every rank that has clients.
     Raises `TypeError` or `ValueError` on all ranks.
     """
     context: Any = get_default_context()

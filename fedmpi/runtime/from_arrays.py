@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import operator
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 from fedmpi.language.source import user_location
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import Array, Slot, layout
-from fedmpi.local.pixels import first_other
+from fedmpi.local.columns import Array, layout
 from fedmpi.local.shared_arrays import SharedArrays
-from fedmpi.local.storage import check_storage, form_for, may_be_bytes, stored_array, survey_array
+from fedmpi.local.storage import NotBytes, check_storage, is_mapped, may_be_bytes
 from fedmpi.local.values import ArgumentError, describe, struct_parts
 from fedmpi.runtime.arguments import refuse
 from fedmpi.runtime.client_data import member_type, not_bytes
@@ -35,12 +33,17 @@ def from_arrays(
     try:
         leaves = _leaves(arrays, element, ("arrays",), storage)
         bounds = _offsets(offsets, leaves)
-        data = tuple(_stored(leaf, tensor, path, storage, bounds) for leaf, tensor, path in leaves)
+        views = tuple(array for array, _ in leaves)
+        balance = functools.partial(assign, ranks=tuple(hosts))
+        shared = SharedArrays(member, views, bounds, size, balance, storage)
+        data = ClientData(member, balance(shared.sizes()), rank, shared=shared)
+        data.column  # noqa: B018  # a rank that has clients makes it now, not in the first call
+    except NotBytes as error:
+        path = ", ".join(["arrays", f"client {error.position}", *error.leaf.path])
+        raise refuse(NAME, not_bytes(error.leaf.type, error.value).inside(path)) from None
     except ArgumentError as error:
         raise refuse(NAME, error) from None
-    balance = functools.partial(assign, ranks=tuple(hosts))
-    shared = SharedArrays(member, data, bounds, size, balance)
-    return ClientData(member, balance(shared.sizes()), rank, shared=shared)
+    return data
 
 
 def _batch_size(size: Any, member: Type) -> int | None:
@@ -57,7 +60,7 @@ def _batch_size(size: Any, member: Type) -> int | None:
     return count
 
 
-Named = tuple[Array, TensorType, tuple[str, ...]]
+Named = tuple[Array, tuple[str, ...]]
 
 
 def _leaves(value: Any, type_: Type, path: tuple[str, ...], storage: str) -> list[Named]:
@@ -78,7 +81,7 @@ def _leaves(value: Any, type_: Type, path: tuple[str, ...], storage: str) -> lis
             f"{NAME}: type must be T* or T where T is made of tensors whose first dimension alone is ? (float32[?,3]), "
             f"found {type_} at {', '.join(path)}\n  at {user_location()}"
         )
-    return [(_array(value, type_, path, storage), type_, path)]
+    return [(_array(value, type_, path, storage), path)]
 
 
 def _array(value: Any, type_: TensorType, path: tuple[str, ...], storage: str) -> Array:
@@ -104,21 +107,12 @@ def _array(value: Any, type_: TensorType, path: tuple[str, ...], storage: str) -
     return view
 
 
-def is_mapped(array: Any) -> bool:
-    """Tell whether an array is a view of a memory map."""
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return True
-        array = array.base
-    return isinstance(array, mmap.mmap)
-
-
 def _offsets(offsets: Any, leaves: list[Named]) -> Array:
     """Return the clients' offsets as int64[clients + 1], a view if they are that already."""
     if not leaves:
         raise ArgumentError("a type with at least one tensor", "none").inside("type")
-    first, _, first_path = leaves[0]
-    for array, _, path in leaves:
+    first, first_path = leaves[0]
+    for array, path in leaves:
         if len(array) != len(first):
             raise ArgumentError(f"as many rows as {', '.join(first_path)} has, {len(first)}", str(len(array))).inside(
                 ", ".join(path)
@@ -137,20 +131,3 @@ def _offsets(offsets: Any, leaves: list[Named]) -> Array:
         raise ArgumentError(f"rows from 0 to {len(first)}", f"{bounds[0]} to {bounds[-1]}").inside("offsets")
     bounds.flags.writeable = False
     return bounds
-
-
-def _stored(array: Array, tensor: TensorType, path: tuple[str, ...], storage: str, offsets: Array) -> Slot:
-    """Return a leaf's data in its form: all of it, so that every rank can go on opening all clients.
-
-    What "auto" would have to read as a whole, a memory map, stays as it is.
-    """
-    given_as_bytes = array.dtype != tensor.dtype
-    if given_as_bytes or storage == "dense" or not may_be_bytes(tensor) or (storage == "auto" and is_mapped(array)):
-        return array
-    seen = np.array(survey_array(array, tensor, storage))
-    if storage == "bytes" and (at := first_other(array)) >= 0:
-        row = at // max(1, array[:1].size)
-        client = int(np.searchsorted(offsets, row, "right")) - 1
-        whose = f"client {client}" if 0 <= client < len(offsets) - 1 else f"row {row}"
-        raise not_bytes(tensor, array.reshape(-1)[at]).inside(", ".join([*path, whose]))
-    return stored_array(array, form_for(tensor, storage, seen))

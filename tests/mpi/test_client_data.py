@@ -224,6 +224,16 @@ def test_an_error_is_raised_on_all_ranks(comm):
         fm.client_data_from_arrays(given, OFFSETS, CLIENT, 4)
 
 
+def test_a_number_that_is_no_byte_is_refused_on_all_ranks(comm):
+    """On those without clients, too, which do not look."""
+    given = arrays("pixels")
+    given["x"][OFFSETS[4], 2] = 0.5
+    with pytest.raises(
+        TypeError, match=r"parameter arrays, client 4, x: expected float32\[\?,5\] of .* found float32 0.5"
+    ):
+        fm.client_data_from_arrays(given, OFFSETS, CLIENT, 4, storage="bytes")
+
+
 def test_an_error_names_the_client_of_the_cohort(comm):
     @fm.python_computation(CLIENT, result=F32)
     def fails(batches):

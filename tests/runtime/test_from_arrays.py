@@ -79,8 +79,10 @@ def test_bytes_stand_for_fractions():
         make({"x": u, "y": Y})
     fractions = (u / 255.0).astype(F32)
     assert forms(make({"x": fractions, "y": Y}, storage="bytes")) == ["bytes", "dense"]
+    fractions[0, 0] = 0.5  # before the first client
+    assert forms(make({"x": fractions, "y": Y}, storage="bytes")) == ["bytes", "dense"]
     fractions[5, 1] = 0.5
-    text = r"arrays, x, client 2: expected float32\[\?,3\] of numbers u / 255.0 .*, found float32 0.5"
+    text = r"arrays, client 2, x: expected float32\[\?,3\] of numbers u / 255.0 .*, found float32 0.5"
     with pytest.raises(TypeError, match=text):
         make({"x": fractions, "y": Y}, storage="bytes")
 
