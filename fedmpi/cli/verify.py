@@ -153,8 +153,10 @@ def _results(launcher: list[str], setting: Setting, program: list[str], timeout:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             sys.stdout.flush()
             files = {} if shown else {"stdout": out, "stderr": err}
+            # mpiexec's own limit is for the case that this process is killed.
+            env = {**OVERSUBSCRIBE, "MPIEXEC_TIMEOUT": str(int(timeout) + 10), **os.environ}
             try:
-                code = jobs.run(words, env={**OVERSUBSCRIBE, **os.environ}, timeout=timeout, **files)
+                code = jobs.run(words, env=env, timeout=timeout, **files)
             except OSError as error:
                 raise CommandError(f"cannot start {shlex.join(launcher)}: {error.strerror or error}") from None
             if code != 0:

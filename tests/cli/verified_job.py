@@ -67,12 +67,6 @@ if WAY != "no computation":
     mean([x / 3 for x in range(7)], bias)
     doubled(doubled.resident(values))
     adder_and_mean(values, 3.0)
-    if WAY == "one more" and size == 2:
-        plus(1.0, 1.0)
-    if WAY == "another" and size == 2:
-        twice(1.0)
-    elif WAY == "another":
-        plus(1.0, 1.0)
     if WAY == "hosts":
         mean_host(values)
     if WAY == "code" and size == 2:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -19,6 +22,7 @@ from fedmpi.local.columns import pack
 from fedmpi.local.values import normalise, present
 from fedmpi.runtime import records
 from fedmpi.runtime.records import sha256
+from tests.mpijob import ROOT
 
 F32, I32 = np.float32, np.int32
 TEXTS = fm.to_type((np.str_, [None]))
@@ -291,6 +295,15 @@ def test_a_process_that_this_one_forked_does_not_record(recorded, monkeypatch, t
     monkeypatch.setattr(records, "_pid", -1)
     inner(1.0)
     assert not (tmp_path / "record").exists()
+
+
+def test_processes_that_a_rank_starts_do_not_see_where_to_record(tmp_path):
+    program = (
+        "import os, fedmpi; from fedmpi.runtime import records; print(records._file, 'FEDMPI_RECORD' in os.environ)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FEDMPI_RECORD": "here"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "here False\n"
 
 
 def test_a_computation_watched_again_after_an_error_in_it(recorded):
