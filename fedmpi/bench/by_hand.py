@@ -8,8 +8,9 @@ one packed float32 vector down and one float64 vector of weighted sums up.
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,14 @@ def train_row_major(x: Array, y: Array, weights: Array, bias: Array, batch_size:
 
 
 class FederatedAveraging:
-    """Federated averaging by hand: `clients` are those of this rank, (x, y) by index.
+    """Federated averaging by hand.
 
-    A client's model counts with its number of examples, or once (`by_examples` False).
+    `clients` are (x, y) of all clients: views of arrays that every rank has, of which it works on its share of each
+    cohort.  A client's model counts with its number of examples, or once (`by_examples` False).
     """
 
     def __init__(
-        self, comm: Communicator, clients: Mapping[int, tuple[Array, Array]], model: Softmax, *, by_examples: bool
+        self, comm: Communicator, clients: Sequence[tuple[Array, Array]], model: Softmax, *, by_examples: bool
     ) -> None:
         self._mpi = comm.mpi
         self._comm = comm.mpi.COMM_WORLD.Dup()
@@ -118,7 +120,7 @@ class FederatedAveraging:
         self._term = np.empty(len(model.vector))
         self._received = np.empty_like(self._total)
 
-    def round(self, vector: Array, rate: Any, cohort: Iterable[int]) -> Array | None:
+    def round(self, vector: Array, rate: Any, cohort: Sequence[int]) -> Array | None:
         """Return on rank 0 the mean of the models that the clients of `cohort` train, starting from rank 0's vector."""
         message, total = self._message, self._total
         if self._rank == 0:
@@ -126,19 +128,30 @@ class FederatedAveraging:
         if self._size > 1:
             self._wait(self._comm.Ibcast(message, 0))
         total.fill(0)
-        for client in cohort:
-            if client in self._clients:
-                x, y = self._clients[client]
-                self._model.vector[:] = message[:-1]
-                self._model.train(x, y, message[-1])
-                weight = len(y) if self._by_examples else 1
-                np.multiply(self._model.vector, weight, out=self._term)
-                total[:-1] += self._term
-                total[-1] += weight
+        for client in self._share(cohort):
+            x, y = self._clients[client]
+            self._model.vector[:] = message[:-1]
+            self._model.train(x, y, message[-1])
+            weight = len(y) if self._by_examples else 1
+            np.multiply(self._model.vector, weight, out=self._term)
+            total[:-1] += self._term
+            total[-1] += weight
         if self._size > 1:
             self._wait(self._comm.Ireduce(total, self._received if self._rank == 0 else None, self._mpi.SUM, 0))
             total = self._received
         return (total[:-1] / total[-1]).astype(self._model.vector.dtype) if self._rank == 0 else None
+
+    def _share(self, cohort: Sequence[int]) -> list[int]:
+        """Return the clients of this rank: the largest that is left goes to the rank with the least to do."""
+        if self._size == 1:
+            return list(cohort)
+        loads, mine = [(0, rank) for rank in range(1, self._size)], []
+        for examples, client in sorted(((len(self._clients[c][1]), c) for c in cohort), reverse=True):
+            load, rank = loads[0]
+            heapq.heapreplace(loads, (load + examples, rank))
+            if rank == self._rank:
+                mine.append(client)
+        return mine
 
     def _wait(self, request: Any) -> None:
         """Wait: rank 0, which has nothing to do, with naps."""

@@ -51,19 +51,23 @@ def _writer(suite: Suite) -> tuple[bool, int]:
 def _measure(suite: Suite, clients: int, arrays: dict[str, Any]) -> None:
     program = programs.softmax(np.float32, FEATURES, CLASSES)
     model = {"weights": np.zeros((FEATURES, CLASSES), np.float32), "bias": np.zeros(CLASSES, np.float32)}
-    fm.set_default_context(suite.context())
+    offsets, few = np.arange(clients + 1) * EXAMPLES, min(clients, 100)
+    bounds = np.linspace(0, clients * EXAMPLES, suite.hosts + 1).astype(np.int64)
+
+    def packed(limits: Any) -> fm.ClientData:
+        fm.set_default_context(suite.context())
+        return fm.client_data_from_arrays(arrays, limits, program.client, EXAMPLES)
+
+    running(suite.context(), program.train, model, RATE, packed(offsets[: few + 1]))()  # the compiler takes memory, too
     _forget_peak()
-    before = _peak()
+    peak, anonymous = _status("VmHWM"), _status("RssAnon")
     started = time.perf_counter()
-    data = fm.client_data_from_arrays(arrays, np.arange(clients + 1) * EXAMPLES, program.client, EXAMPLES)
+    data = packed(offsets)
     packing = time.perf_counter() - started
     ours = running(suite.context(), program.train, model, RATE, data)
     found = ours()
-    growth = _peak() - before
-    bounds = np.linspace(0, clients * EXAMPLES, suite.hosts + 1).astype(np.int64)
-    fm.set_default_context(suite.context())
-    joined = fm.client_data_from_arrays(arrays, bounds, program.client, EXAMPLES)
-    times = suite.time({"fedmpi": ours, "alone": running(suite.context(), program.train, model, RATE, joined)})
+    grown = np.array([_status("VmHWM") - peak, _status("RssAnon") - anonymous, len(data.owned)])
+    times = suite.time({"fedmpi": ours, "alone": running(suite.context(), program.train, model, RATE, packed(bounds))})
     setting = f"{clients:,} clients of {EXAMPLES} examples x {FEATURES} features, {suite.where()}"
     name = f"one round over {clients:,} clients"
     against = "the arithmetic: one client a rank with the same batches"
@@ -71,31 +75,26 @@ def _measure(suite: Suite, clients: int, arrays: dict[str, Any]) -> None:
     target = Target(3.0, "figure")
     text = f"{setting}; packed in {packing:.2f} s"
     suite.add(Row(GROUP, name, text, times["fedmpi"], against, times["alone"], target, difference=gap), TOLERANCE)
-    _memory(suite, setting, data, growth, clients)
+    _memory(suite, setting, grown, clients)
 
 
-def _memory(suite: Suite, setting: str, data: fm.ClientData, growth: int, clients: int) -> None:
-    """Add what the server and a client take; the last rank, which always has clients, tells rank 0 its numbers."""
-    owned = max(len(data.owned), 1)
-    inside = owned * EXAMPLES * (FEATURES + 1) * 4
-    own = np.array([data.column.nbytes + data.owner.nbytes - inside, owned, growth])
-    suite.comm.bcast(own, suite.comm.size - 1)
-    beyond, owned, grown = (int(number) for number in own)
-    model, example = 4 * (FEATURES * CLASSES + CLASSES), 4 * EXAMPLES * (FEATURES + 1)
-    row = Row(
-        GROUP,
-        "bytes a client beyond its data",
-        f"{setting}; arrays of the last rank, which owns {owned:,}; its peak grew by {grown / 1e6:.0f} MB",
-        Times((beyond / owned,)),
-        "a client's data",
-        Times((float(example),)),
-        Target(64, "figure"),
-        unit="B",
-    )
-    suite.add(row)
+def _memory(suite: Suite, setting: str, grown: Any, clients: int) -> None:
+    """Add what the server and a client take; the last rank, which always has clients, tells rank 0 its numbers.
+
+    `grown` is by how much this rank's peak and its memory beside mapped files have grown, in bytes, and its clients.
+    """
+    theirs = grown.copy()
+    suite.comm.bcast(theirs, suite.comm.size - 1)
+    peak, beside, owned = (int(number) for number in theirs)
+    model, data = 4 * (FEATURES * CLASSES + CLASSES), 4 * EXAMPLES * (FEATURES + 1)
+    name, text = "a client's memory beyond its data", f"on the last rank, which has {owned:,} clients"
+    text = f"{setting}; growth of memory beside mapped files {text}; its peak grew by {peak / 1e6:.0f} MB"
+    figure, yardstick = Times((max(beside, 0) / max(owned, 1),)), Times((float(data),))
+    suite.add(Row(GROUP, name, text, figure, "a client's data", yardstick, Target(64, "figure"), unit="B"))
     if suite.comm.size > 1:
-        title, text = "the server's memory: growth of its peak", f"{setting}; {growth / clients:.1f} B a client"
-        suite.add(Row(GROUP, title, text, Times((float(growth),)), "the model", Times((float(model),)), unit="B"))
+        name, text = "the server's memory", f"{setting}; growth of its peak, {grown[0] / clients:.1f} B a client"
+        figure, yardstick = Times((float(max(grown[0], 0)),)), Times((float(model),))
+        suite.add(Row(GROUP, name, text, figure, "the model", yardstick, unit="B"))
 
 
 def _gap(found: Any, arrays: dict[str, Any]) -> float:
@@ -116,10 +115,10 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    """Return the peak of this process's resident memory in bytes, 0 where the system does not tell."""
+def _status(name: str) -> int:
+    """Return a number of bytes that the kernel knows of this process: VmHWM, RssAnon; 0 where it does not tell."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -92,12 +92,11 @@ def _tutorial(suite: Suite) -> None:
     batches = fm.data.by_digit(suite.mnist.train, suite.pick(1000, 100))
     fm.set_default_context(suite.context())
     data = fm.client_data(batches, CLIENT_DATA_TYPE)
-    mine = {
-        i: (np.concatenate([b["x"] for b in batches[i]]), np.concatenate([b["y"] for b in batches[i]]))
-        for i in data.owned
-    }
+    clients = [
+        (np.concatenate([b["x"] for b in client]), np.concatenate([b["y"] for b in client])) for client in batches
+    ]
     model = by_hand.Softmax(FEATURES, CLASSES, 100)
-    both = Both(suite, federated_train, data, by_hand.FederatedAveraging(suite.comm, mine, model, by_examples=False))
+    both = Both(suite, federated_train, data, by_hand.FederatedAveraging(suite.comm, clients, model, by_examples=False))
     everyone = range(len(batches))
     both.start(0.1, [everyone] * 3)
     gap = both.compare(everyone, data)
@@ -117,10 +116,10 @@ def _cross_device(suite: Suite) -> None:
     program = programs.softmax(np.float32, FEATURES, CLASSES)
     fm.set_default_context(suite.context())
     data = fm.client_data_from_arrays(arrays, offsets, program.client, batch)
-    mine = {i: tuple(arrays[key][offsets[i] : offsets[i + 1]].copy() for key in "xy") for i in data.owned}
-    del arrays
+    parts = [slice(offsets[i], offsets[i + 1]) for i in range(clients)]
+    theirs = [(arrays["x"][part], arrays["y"][part]) for part in parts]
     model = by_hand.Softmax(FEATURES, CLASSES, batch)
-    hand = by_hand.FederatedAveraging(suite.comm, mine, model, by_examples=True)  # type: ignore[arg-type]
+    hand = by_hand.FederatedAveraging(suite.comm, theirs, model, by_examples=True)
     both = Both(suite, program.train_by_examples, data, hand)
     drawn = [cohort.tolist() for cohort in workloads.cohorts(clients, cohort_size, 10)]
     both.start(rate, drawn[:5])

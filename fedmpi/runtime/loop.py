@@ -105,8 +105,9 @@ class _Writer:
             self.lift.known[id(node)] = g.bind(text, node.member)
         for number, node in enumerate(loop.steps):
             self.step(number, node)
-            for array, leaf in zip(kept.get(node, ()), self.leaves(self.lift(node), node.member), strict=False):
-                g.line(f"{array}[client] = {leaf}")
+            if node in kept:  # others may hold sequences, which have no leaves to write
+                for array, leaf in zip(kept[node], self.leaves(self.lift(node), node.member), strict=True):
+                    g.line(f"{array}[client] = {leaf}")
         self.reduce(stage, layout)
         g.indent -= 1
         g.line(f"return {self.state[2]}, {self.state[3]}")

@@ -49,7 +49,7 @@ def test_a_quick_run(tmp_path, ranks):
     for row in report["rows"]:
         assert row["name"] in done.stdout
         assert math.isfinite(row["ratio"])
-        assert row["ratio"] > 0, row
+        assert row["ratio"] > 0 or (row["unit"] == "B" and row["ratio"] == 0), row  # memory may not grow
         assert len(row["figure"]["repeats"]) >= 1
         assert row["difference"] is None or row["difference"] < 1e-3
     assert report["disagreements"] == []
