@@ -9,7 +9,7 @@ class Csr(NamedTuple):
     """Rows of ``width`` numbers of which only those that are not zero are stored.
 
     Row i has the numbers ``values[offsets[i] : offsets[i + 1]]`` in the columns ``columns[…]`` (int32, ascending).
-    ``values`` is a float32 or float64 array; ``offsets`` int64[rows + 1] need not begin at 0: a batch is a slice of them.
+    ``values`` is float32 or float64; ``offsets``, int64[rows + 1], need not begin at 0: a batch is a slice of them.
     """
 
     values: Any
