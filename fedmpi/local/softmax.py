@@ -7,8 +7,8 @@ before exp, so any finite scores are safe.  Shapes that do not agree, and a labe
 before any of it is used.  No rows: the loss, a mean of nothing, is nan; the gradient, a sum of nothing, is zero, and a
 step changes nothing.  A scalar that a kernel returns to Python is a Python number; in compiled code it has its dtype.
 
-x may also be sparse rows (`fedmpi.local.sparse.Csr`) of the width d.  The products are in `softmax_dense` and
-`softmax_sparse`, what follows row by row in `softmax_rows`.
+x may also be `Pixels` or sparse rows, `Csr` (`fedmpi.local.sparse`), of the width d.  The products are in
+`softmax_dense` and `softmax_sparse`, what follows row by row in `softmax_rows`.
 """
 
 from __future__ import annotations

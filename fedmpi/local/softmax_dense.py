@@ -1,7 +1,7 @@
 """Scores and gradients of softmax regression where the rows are an array: blocks of rows through `fedmpi.local.tiles`.
 
-A block of rows is small enough to be read from the second-level cache when the gradient needs it again.  Rows that are
-not C-contiguous, or not of the weights' dtype, are copied block by block into rows that are.
+A block of rows is small enough to be read from the first caches when the gradient needs it again.  Rows that are not
+C-contiguous, or not of the weights' dtype, are copied block by block into rows that are, and pixels are widened so.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from fedmpi.local.kernel import jit
 from fedmpi.local.simd import CLASSES, ROWS, lanes, piece
 from fedmpi.local.softmax_rows import scores_for, slopes
 from fedmpi.local.tiles import add_outer, aligned, padded, row_sum, score_tile, turn_tile, turn_tile_back
+from fedmpi.local.widen import widen_flat
 
 STRIP = 8  # vectors of features that are turned back at a time
 
 
 @jit
 def block_size(features: int) -> int:
-    """How many rows a block has: up to 128, of together a megabyte of float32."""
-    return min(128, max(16, 262144 // max(features, 1)))
+    """How many rows a block has: 16 to 128, in 16s, of together about 100 kB in float32."""
+    return min(128, max(16, 25600 // max(features, 1) // 16 * 16))
 
 
 @jit
@@ -71,7 +72,7 @@ def score_rows(x: Any, start: int, count: int, by_class: Any, classes: int, room
 @jit
 def add_gradient_of_rows(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weights: Any, new_bias: Any) -> None:
     """Add `scale` times the gradient at (weights, bias) to `new_weights`, C-contiguous as `weights`, and `new_bias`."""
-    rows, (features, classes) = x.shape[0], weights.shape
+    rows, (features, classes) = y.shape[0], weights.shape
     if rows == 0:
         return
     n, p = lanes(weights), piece(weights)
@@ -116,16 +117,25 @@ def block(x: Any, start: int, count: int, room: Any) -> Any:
 
 @overload(room_for, strict=False, inline="always")
 def _room_for(x: Any, rows: Any, weights: Any) -> Any:
-    if x.layout == "C" and x.dtype == weights.dtype:
+    if isinstance(x, types.Array) and x.layout == "C" and x.dtype == weights.dtype:
         return lambda x, rows, weights: None
-    return lambda x, rows, weights: aligned(rows, x.shape[1], weights)
+    return lambda x, rows, weights: aligned(rows, weights.shape[0], weights)
 
 
 @overload(block, strict=False, inline="always")
 def _block(x: Any, start: Any, count: Any, room: Any) -> Any:
     if isinstance(room, types.NoneType):
         return lambda x, start, count, room: x[start : start + count]
+    if not isinstance(x, types.Array):
+        return lambda x, start, count, room: _widened(x.data[start : start + count], room)
     return lambda x, start, count, room: _copied(x, start, count, room)
+
+
+@jit
+def _widened(data: Any, room: Any) -> Any:
+    rows = room[: data.shape[0]]
+    widen_flat(data.reshape(-1), rows.reshape(-1))
+    return rows
 
 
 @jit

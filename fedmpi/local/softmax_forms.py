@@ -1,4 +1,4 @@
-"""What the softmax kernels ask of their rows, answered for arrays and for sparse rows.
+"""What the softmax kernels ask of their rows, answered for arrays, pixels and sparse rows.
 
 Each function stands for one that Numba chooses by the types of its arguments.
 """
@@ -13,6 +13,7 @@ from numba.extending import overload
 
 from fedmpi.local.softmax_dense import add_gradient_of_rows, room_for, score_rows, turned
 from fedmpi.local.softmax_sparse import add_gradient_of_sparse_rows, score_sparse_rows
+from fedmpi.local.sparse import Csr, Pixels
 
 
 def shape(x: Any) -> Any:
@@ -50,14 +51,16 @@ def add_gradient(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weight
     raise NotImplementedError
 
 
-def _sparse(x: Any) -> bool:
-    return isinstance(x, types.BaseNamedTuple)
+def _is(x: Any, form: type) -> bool:
+    return isinstance(x, types.BaseNamedTuple) and x.instance_class is form
 
 
 @overload(shape, strict=False, inline="always")  # strict would compare annotations
 def _shape(x: Any) -> Any:
-    if _sparse(x):
+    if _is(x, Csr):
         return lambda x: (x.offsets.shape[0] - 1, x.width)
+    if _is(x, Pixels):
+        return lambda x: x.data.shape
     return lambda x: x.shape
 
 
@@ -83,21 +86,21 @@ def _write_back(array: Any, written: Any) -> Any:
 
 @overload(prepared, strict=False, inline="always")
 def _prepared(x: Any, weights: Any) -> Any:
-    if _sparse(x):
+    if _is(x, Csr):
         return lambda x, weights: weights
     return lambda x, weights: turned(weights)
 
 
 @overload(room, strict=False, inline="always")
 def _room(x: Any, rows: Any, weights: Any) -> Any:
-    if _sparse(x):
+    if _is(x, Csr):
         return lambda x, rows, weights: None
     return lambda x, rows, weights: room_for(x, rows, weights)
 
 
 @overload(score_block, strict=False, inline="always")
 def _score_block(x: Any, start: Any, count: Any, model: Any, classes: Any, room: Any, scores: Any) -> Any:
-    if _sparse(x):
+    if _is(x, Csr):
         return lambda x, start, count, model, classes, room, scores: score_sparse_rows(x, start, count, model, scores)
     return lambda x, start, count, model, classes, room, scores: score_rows(
         x, start, count, model, classes, room, scores
@@ -106,7 +109,7 @@ def _score_block(x: Any, start: Any, count: Any, model: Any, classes: Any, room:
 
 @overload(add_gradient, strict=False, inline="always")
 def _add_gradient(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weights: Any, new_bias: Any) -> Any:
-    if _sparse(x):
+    if _is(x, Csr):
         return lambda x, y, weights, bias, scale, new_weights, new_bias: add_gradient_of_sparse_rows(
             x, y, weights, bias, scale, new_weights, new_bias
         )

@@ -1,7 +1,7 @@
 """Scores and gradients of softmax regression where the rows are sparse (`fedmpi.local.sparse.Csr`).
 
 A vector holds the weights of one feature, a lane for each class: for each number that is stored one such vector is
-read, or read and written.  Features that no row has cost nothing.
+read, or read and written.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numba.extending import intrinsic, overload
 from fedmpi.local.kernel import jit
 from fedmpi.local.simd import Value, Vectors, emitter, lanes
 from fedmpi.local.softmax_rows import scores_for, slopes
-from fedmpi.local.tiles import aligned, row_sum
+from fedmpi.local.tiles import aligned, padded, row_sum
 
+MANY = 4  # numbers a feature
 PARTIAL = 4  # sums that are added to in turn: an addition need not wait for the one before
 
 
@@ -45,11 +46,22 @@ def add_gradient_of_sparse_rows(
     score_sparse_rows(x, 0, rows, weights, scores)
     slopes(scores, bias, y, rows)
     line = aligned(1, n, weights)[0]
+    # Writing a row of weights and reading the next, which a vector overlaps, makes the processor wait: where numbers
+    # are many their products are collected in rows as wide as vectors.
+    collects = x.offsets[rows] - x.offsets[0] >= MANY * x.width
+    target = new_weights
+    if collects:
+        target = aligned(x.width, padded(classes, n), weights)
+        target[:] = 0
     for i in range(rows):
         for c in range(0, classes, n):
             for j in range(min(n, classes - c)):
                 line[j] = factor * scores[c + j, i]
-            add_row(values, x.columns, x.offsets[i], x.offsets[i + 1], line, new_weights, c)
+            add_row(values, x.columns, x.offsets[i], x.offsets[i + 1], line, target, c)
+    if collects:
+        for k in range(x.width):
+            for c in range(classes):
+                new_weights[k, c] += target[k, c]
     for c in range(classes):
         new_bias[c] += bias.dtype.type(scale) * row_sum(scores, c, rows)
 
