@@ -1,14 +1,16 @@
 """The kernels of `fedmpi.local.softmax` in plain NumPy: what probes run, so that nothing is compiled for them.
 
-Same arguments, same results to rounding, same errors.
+Same arguments, same results to rounding, same errors.  Rows that are not an array are made one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedmpi.local.sparse import Csr, Pixels
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
@@ -22,6 +24,7 @@ def loss(x: Array, y: Array, weights: Floats, bias: Floats) -> Any:
 @np.errstate(under="ignore")  # the probability of a hopeless class is 0
 def gradient(x: Array, y: Array, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
     """See `fedmpi.local.softmax.softmax_gradient`."""
+    x = rows_of(x, weights)
     check(x, y, weights, bias)
     log_p = log_probabilities(x, weights, bias)
     slope = np.exp(log_p)
@@ -53,6 +56,7 @@ def evaluate(x: Array, y: Array, weights: Floats, bias: Floats) -> tuple[Any, in
 
 def predict(x: Array, weights: Floats, bias: Floats) -> NDArray[np.int32]:
     """See `fedmpi.local.softmax.softmax_predict`."""
+    x = rows_of(x, weights)
     check(x, None, weights, bias)
     classes: NDArray[np.int32] = log_probabilities(x, weights, bias).argmax(axis=1).astype(np.int32)
     return classes
@@ -60,6 +64,7 @@ def predict(x: Array, weights: Floats, bias: Floats) -> NDArray[np.int32]:
 
 def row_losses(x: Array, y: Array, weights: Floats, bias: Floats) -> Floats:
     """The cross-entropy of each row."""
+    x = rows_of(x, weights)
     check(x, y, weights, bias)
     return -log_probabilities(x, weights, bias)[np.arange(len(y)), y]
 
@@ -71,6 +76,18 @@ def log_probabilities(x: Array, weights: Floats, bias: Floats) -> Floats:
     scores -= scores.max(axis=1, keepdims=True)
     shifted: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return shifted
+
+
+def rows_of(x: Any, weights: Floats) -> Array:
+    """`x`, which may be `Pixels` or `Csr`, as an array."""
+    if isinstance(x, Csr):
+        dense = np.zeros((len(x.offsets) - 1, x.width), x.values.dtype)
+        stored = slice(x.offsets[0], x.offsets[-1])
+        dense[np.repeat(np.arange(len(dense)), np.diff(x.offsets)), x.columns[stored]] = x.values[stored]
+        return dense
+    if isinstance(x, Pixels):
+        x = (x.data / 255.0).astype(weights.dtype)
+    return cast(Array, x)
 
 
 def check(x: Array, y: Array | None, weights: Floats, bias: Floats) -> None:

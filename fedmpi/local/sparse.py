@@ -1,4 +1,4 @@
-"""Rows that are mostly zeros: compressed sparse rows, the second form of a column of ``float[?, d]`` tensors."""
+"""Other forms of a column of ``float[?, d]`` tensors: rows that are mostly zeros, rows of pixels."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ class Csr(NamedTuple):
     columns: Any
     offsets: Any
     width: int
+
+
+class Pixels(NamedTuple):
+    """Rows of pixels: ``data``, uint8[rows, width], C-contiguous, stands for ``data / 255.0`` as floats."""
+
+    data: Any
 
 
 def _bits(rows: Array) -> Array:
