@@ -24,7 +24,7 @@ from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
 from fedmpi.local.numba_types import SequenceValue, retyped
 from fedmpi.local.records import element_names, record_of
-from fedmpi.local.sparse import Csr
+from fedmpi.local.stored_rows import StoredRows
 from fedmpi.local.values import ShapeError, UnequalShapesError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
@@ -190,9 +190,8 @@ def _order(value: Any, type_: StructType, label: str) -> list[int]:
 def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callable[..., Any]:
     shape = type_.shape
     assert shape is not None
-    if not own and getattr(value, "instance_class", None) is Csr:
-        known = len(shape) == 2 and shape[1] is not None and value[0].dtype == from_dtype(type_.dtype)
-        _expect(known, type_, value, label)
+    if isinstance(value, StoredRows):  # of the column of this type: it has its dtype and its width
+        _expect(not own, type_, value, label)
         return _function("edge", "value, token", "    return value\n", {})
     is_array = isinstance(value, types.Array) and value.ndim == len(shape)
     _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value, label)

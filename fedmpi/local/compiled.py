@@ -39,7 +39,7 @@ class CompiledFunction:
             return generator
 
         if forms not in self._entries:
-            self._entries[forms] = compile_entry(write, sparse="sparse" in forms)
+            self._entries[forms] = compile_entry(write, stored=any(forms))
         return self._entries[forms]
 
     def __call__(self, argument: Any, captures: Any) -> Any:
@@ -133,18 +133,18 @@ def prepare_numba() -> None:
     FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 
-def compile_entry(write: Callable[[bool], Generator], *, sparse: bool = False) -> Any:
+def compile_entry(write: Callable[[bool], Generator], *, stored: bool = False) -> Any:
     """Return the compiled entry that ``write(dense)`` generates.
 
-    With ``sparse`` rows among its arguments, user code gets them as they are if it can be compiled for them, as the
-    kernels can; otherwise as arrays, for which ``dense`` is True.
+    Rows that are ``stored`` in another form than an array are given to user code as they are if it can be compiled for
+    them, because it gives them to kernels only; otherwise as arrays, for which ``dense`` is True.
     """
     from numba.core.errors import NumbaError
 
     try:
         return _compile(write(False))
     except (NumbaError, AttributeError, TypeError):
-        if not sparse:
+        if not stored:
             raise
         return _compile(write(True))
 

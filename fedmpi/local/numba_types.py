@@ -28,7 +28,8 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import arity, layout
 from fedmpi.local.kernel import jit
 from fedmpi.local.records import element_names, record_class, record_of
-from fedmpi.local.sparse import Csr
+from fedmpi.local.sparse import Csr, Pixels
+from fedmpi.local.stored_rows import stored
 from fedmpi.local.widen import widen
 
 # --- record["name"] --------------------------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ _PROGRESS = types.Array(types.int64, 1, "C")
 class SequenceValue(types.IterableType):
     """A packed sequence: the arrays of a column of its elements, and where it starts and stops.
 
-    A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.  Elements
-    that are stored as sparse rows come as `Csr`, or, if the sequence is ``dense``, as arrays.
+    A loop over it notes the position it has reached in ``progress[0]``, so that an error can name the batch.  Rows
+    that are stored as pixels or sparse come as `StoredRows`, or, if the sequence is ``dense``, as arrays.
     """
 
     mutable = False
@@ -242,15 +243,18 @@ def _element_text(type_: Type, at: int, sequence: SequenceValue, scope: dict[str
 
 def _tensor_text(type_: TensorType, at: int, sequence: SequenceValue, scope: dict[str, Any]) -> str:
     kind = layout(type_)
-    stored = sequence.arrays[at]
+    data = sequence.arrays[at]
     bounds = ("index", "index + 1") if kind == "fixed" else (f"arrays[{at + 1}][index]", f"arrays[{at + 1}][index + 1]")
-    if isinstance(stored, types.BaseNamedTuple):
+    if isinstance(data, types.BaseNamedTuple):
         function = _constant(scope, "rows", dense_rows if sequence.dense else sparse_rows)
         return f"{function}(arrays[{at}], {', '.join(bounds)})"
-    if stored.dtype == types.uint8 and type_.dtype.kind == "f":
+    if data.dtype == types.uint8 and type_.dtype.kind == "f":
+        chunk = f"arrays[{at}][{':'.join(bounds)}]"
+        if not sequence.dense and kind == "rows" and len(type_.shape or ()) == 2:
+            return f"{_constant(scope, 'pixels', pixels)}({chunk})"
         function, dtype = _constant(scope, "widened", widened), _constant(scope, "dtype", type_.dtype.type)
-        chunk = f"{function}(arrays[{at}][{':'.join(bounds)}], {dtype})"
-        return f"{chunk}[0]" if kind == "fixed" else chunk
+        wide = f"{function}({chunk}, {dtype})"
+        return f"{wide}[0]" if kind == "fixed" else wide
     if kind == "fixed":
         return f"arrays[{at}][index]"
     chunk = f"arrays[{at}][{':'.join(bounds)}]"
@@ -276,8 +280,14 @@ def widened(data: Any, dtype: Any) -> Any:
 
 @jit
 def sparse_rows(rows: Any, start: Any, stop: Any) -> Any:
-    """Return the sparse rows ``start`` to ``stop``, without a copy."""
-    return Csr(rows.values, rows.columns, rows.offsets[start : stop + 1], rows.width)
+    """Return the sparse rows ``start`` to ``stop`` for kernels, without a copy."""
+    return stored(Csr(rows.values, rows.columns, rows.offsets[start : stop + 1], rows.width))
+
+
+@jit
+def pixels(data: Any) -> Any:
+    """Return rows of pixels for kernels, without a copy."""
+    return stored(Pixels(data))
 
 
 @jit

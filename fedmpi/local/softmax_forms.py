@@ -52,7 +52,7 @@ def add_gradient(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weight
 
 
 def _is(x: Any, form: type) -> bool:
-    return isinstance(x, types.BaseNamedTuple) and x.instance_class is form
+    return getattr(x, "form", None) is form or (isinstance(x, types.BaseNamedTuple) and x.instance_class is form)
 
 
 @overload(shape, strict=False, inline="always")  # strict would compare annotations

@@ -70,9 +70,10 @@ class ClientWork:
             return not len(call.mine) and not call.plan.kept
 
         columns = self.ready.columns
-        if not columns or not call.program.fuses(self.level, len(call.mine)):
-            return False
         forms = tuple(call.values[node].forms for node in columns)
+        sparse = any("sparse" in each for each in forms)
+        if not columns or not call.program.fuses(self.level, len(call.mine), sparse=sparse):
+            return False
         try:
             loop = call.program.loop(self.level, forms)
         except NotCompilable:

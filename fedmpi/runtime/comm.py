@@ -257,7 +257,7 @@ class Communicator:
                 os.sched_yield()
             self._look(waited)
         while not test():
-            # Late by a fiftieth of the time waited, on average; shorter naps would steal more of the working ranks' cores.
+            # Late by a fiftieth of the time waited, on average; shorter naps would steal more of the workers' cores.
             time.sleep(min(max(waited / 25, NAP_FIRST), NAP_LONGEST))
             waited = time.perf_counter() - start
             self._look(waited)

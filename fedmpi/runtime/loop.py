@@ -43,7 +43,7 @@ class ClientLoop:
             self.shared = writer.lift.captured
             return writer.generator
 
-        self._entry = compile_entry(write, sparse=any("sparse" in each for each in forms))
+        self._entry = compile_entry(write, stored=any(map(any, forms)))
 
     def run(self, progress: Any, state: Sequence[Any], columns: Sequence[Any], shared: Callable[[Node], Any]) -> Any:
         """Run all clients; return the accumulator's wide store and the columns of `kept`.

@@ -51,14 +51,17 @@ class Program:
             self._functions[node] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
         return self._functions[node]
 
-    def fuses(self, level: int, clients: int) -> bool:
+    def fuses(self, level: int, clients: int, *, sparse: bool) -> bool:
         """Tell whether a rank's clients are to be run by a compiled loop.
 
         Compiling takes seconds, a client that is run from Python a tenth of a millisecond: loops over sequences are
-        compiled at once, anything else when so many clients have been run that it goes on.
+        compiled at once, anything else when so many clients have been run that it goes on.  Sparse rows always: a
+        client run from Python would get them as arrays, with other last bits.
         """
         if self.fuse is not None:
             return self.fuse
+        if sparse:
+            return True
         stage = self.plan.stages[level]
         self._seen[level] = self._seen.get(level, 0) + clients
         return self._seen[level] > COMPILED_AFTER or any(
