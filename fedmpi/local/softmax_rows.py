@@ -34,11 +34,9 @@ def slopes(scores: Any, bias: Any, y: Any, rows: int) -> None:
     That is (probability - [class = label]) / rows.  `y` has the labels of the rows in `scores`.
     """
     step = lanes(scores)
-    best = np.empty(step, np.int32)
-    norms = np.empty(step, np.float64)
     for r in range(0, y.shape[0], step):
-        subtract_highest(scores, bias, r, best)
-        probabilities(scores, bias, r, 1 / rows, norms)
+        subtract_highest(scores, bias, r, None)
+        exponentiate(scores, bias, r, 1 / rows, None)
     one = scores.dtype.type(1 / rows)
     for r in range(y.shape[0]):
         scores[np.int64(y[r]), r] -= one
@@ -61,7 +59,7 @@ def losses(scores: Any, bias: Any, y: Any, best: Any, total: float) -> float:
         if y.shape[0] > 0:
             for i in range(rows):
                 labelled[i] = scores[np.int64(y[r + i]), r + i]
-            probabilities(scores, bias, r, 0.0, norms)
+            exponentiate(scores, bias, r, 0.0, norms)
             for i in range(rows):
                 total += np.log(norms[i]) - labelled[i]
     return total
@@ -71,7 +69,8 @@ def losses(scores: Any, bias: Any, y: Any, best: Any, total: float) -> float:
 def subtract_highest(typing: Any, scores: Any, bias: Any, r: Any, best: Any) -> Any:
     """Add the bias to the scores of a vector of rows from `r` on, and subtract each row's highest.
 
-    best[i] is the first class whose score nothing exceeds; a nan exceeds everything, as in np.argmax.
+    best[i], unless `best` is None, is the first class whose score nothing exceeds; a nan exceeds everything, as in
+    np.argmax.
     """
 
     def emit(v: Vectors, builder: Any, kinds: Any, values: Any) -> Value:
@@ -98,16 +97,17 @@ def subtract_highest(typing: Any, scores: Any, bias: Any, r: Any, best: Any) -> 
         with cgutils.for_range(builder, classes) as loop:
             place = v.pointer(kinds[0], scores, loop.index, r)
             v.store(builder.fsub(v.load(place), highest), place)
-        v.store(builder.load(winner), v.pointer(kinds[3], best, v.index(0)))
+        if kinds[3] != types.none:
+            v.store(builder.load(winner), v.pointer(kinds[3], best, v.index(0)))
 
     return emitter(scores.dtype, (scores, bias, types.intp, best), types.void, emit)
 
 
 @intrinsic
-def probabilities(typing: Any, scores: Any, bias: Any, r: Any, share: Any, norms: Any) -> Any:
-    """Replace the scores of a vector of rows from `r` on, less the highest, by exp(score) * share / norms.
+def exponentiate(typing: Any, scores: Any, bias: Any, r: Any, share: Any, norms: Any) -> Any:
+    """Replace the scores of a vector of rows from `r` on by exp(score), or, if `share` is not 0, share * probability.
 
-    norms[i], float64, is the sum of a row's exp(score).  With a share of 0 the scores become exp(score).
+    No score is above 0.  norms[i], float64, unless `norms` is None, is the sum of a row's exp(score).
     """
 
     def emit(v: Vectors, builder: Any, kinds: Any, values: Any) -> Value:
@@ -120,7 +120,8 @@ def probabilities(typing: Any, scores: Any, bias: Any, r: Any, share: Any, norms
             power = v.exp(v.load(place))
             v.store(power, place)
             builder.store(builder.fadd(builder.load(norm), v.converted(power, double)), norm)
-        double.store(builder.load(norm), v.pointer(kinds[4], norms, v.index(0)))
+        if kinds[4] != types.none:
+            double.store(builder.load(norm), v.pointer(kinds[4], norms, v.index(0)))
         with builder.if_then(builder.fcmp_ordered("!=", share, ir.Constant(share.type, 0.0))):
             factor = double.converted(builder.fdiv(double.splat(share), builder.load(norm)), v)
             with cgutils.for_range(builder, classes) as loop:

@@ -18,7 +18,6 @@ from fedmpi.local.simd import Value, Vectors, emitter, lanes
 from fedmpi.local.softmax_rows import scores_for, slopes
 from fedmpi.local.tiles import aligned, padded, row_sum
 
-MANY = 4  # numbers a feature
 PARTIAL = 4  # sums that are added to in turn: an addition need not wait for the one before
 
 
@@ -48,7 +47,7 @@ def add_gradient_of_sparse_rows(
     line = aligned(1, n, weights)[0]
     # Writing a row of weights and reading the next, which a vector overlaps, makes the processor wait: where numbers
     # are many their products are collected in rows as wide as vectors.
-    collects = x.offsets[rows] - x.offsets[0] >= MANY * x.width
+    collects = x.offsets[rows] - x.offsets[0] >= x.width
     target = new_weights
     if collects:
         target = aligned(x.width, padded(classes, n), weights)
