@@ -6,15 +6,17 @@ subtracting 1.5 · 2^52 quanta: ``h = (t + c) - c`` is the multiple nearest to t
 next plane (S. M. Rump, T. Ogita and S. Oishi, "Accurate floating-point summation part I: faithful rounding", SIAM J.
 Sci. Comput. 31, 2008; J. Demmel and H. D. Nguyen, "Parallel reproducible summation", IEEE Trans. Comput. 64, 2015).
 One term adds at most 2^40 quanta to a plane, and a float64 counts 2^53 of them: the terms of `CLIENTS` clients fit,
-then `carry` moves what exceeds a plane's 40 bits to the plane above.  So *every addition is exact*: neither the order of
-the terms, nor the ranks on which they are added, nor the way in which MPI_Reduce adds the ranks' planes can change a bit.
+then `carry` moves what exceeds a plane's 40 bits to the plane above.  So *every addition is exact*: neither the order
+of the terms, nor the ranks on which they are added, nor the way in which MPI_Reduce adds the ranks' planes can change a
+bit.  (docs/sums.md has the proof, and what it costs.)
 
 Only planes that terms reach are touched: an ordinary float32 model has its bits in two or three.  What is outside of
 all planes goes to the *wide* store: the digits of `fedmpi.local.exact`, 67 of 32 bits, for those elements alone that
 have such terms.  Infinities and NaN are counted there too.
 
 The accumulator's arrays: ``planes float64[8, n]``; ``slots int32[n]``, 1 + the row of an element in the wide store, or
-0; ``keys int64[capacity]`` and ``digits int64[capacity, 70]``, the wide store, which grows; ``notes int64[7]``, see below.
+0; ``keys int64[capacity]`` and ``digits int64[capacity, 70]``, the wide store, which grows; ``notes int64[7]``, see
+below.  `fedmpi.local.rounding` makes numbers of them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ WIDTH = 40
 TOP = 120  # exponent of the quantum of plane 0
 CLIENTS = 1 << 11  # that are added before a `carry`, of up to two terms an element
 BLOCK = 1 << 10  # terms that are cut at a time: with their planes they stay in the first-level cache
-WIDE = exact.PLANES + 3  # digits, then the numbers of NaN, of +inf and of -inf
+WIDE = exact.DIGITS + 3  # digits, then the numbers of NaN, of +inf and of -inf
 
 # Places in `notes`: the first and the last plane in use, rows in the wide store, terms that are not finite, and of the
 # first of those the client (a position), the element (-1 - it for a plain sum), and which it is (0 nan, 1 inf, 2 -inf).
@@ -131,10 +133,10 @@ def _widen(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: A
             keys, digits = _grown(keys, digits)
         keys[row] = element
     if np.isfinite(term):
-        exact.add_term(digits[row], 0, term)
+        exact.add_term(digits[row], term)
         return keys, digits
     kind = 0 if np.isnan(term) else 1 if term > 0 else 2
-    digits[row, exact.PLANES + kind] += 1
+    digits[row, exact.DIGITS + kind] += 1
     if notes[SPECIALS] == 0:
         notes[CLIENT], notes[ELEMENT], notes[KIND] = client, element, kind
     notes[SPECIALS] += 1

@@ -86,7 +86,7 @@ def _two_sum(a: Any, b: Any) -> Any:
 
 @njit(**_JIT)
 def _round(sums: Any, lost: Any, doubt: Any, odd: Any) -> Any:
-    """Round what `_add_planes` gives; what is too close to call becomes NaN, and the result tells whether there is any."""
+    """Round what `_add_planes` gives; what is too close to call becomes NaN: tell whether there is any."""
     if odd:
         return _to_odd(sums, lost, doubt)
     return _to_nearest(sums, lost, doubt)
@@ -135,22 +135,22 @@ def round_wide(planes: Any, first: Any, last: Any, elements: Any, digits: Any, o
     As `round_planes` in meaning, for sums of any size and with infinities and NaN; ``digits`` is destroyed.
     """
     k = elements.size
-    sums = digits[:, : exact.PLANES]
+    sums = digits[:, : exact.DIGITS]
     for j in range(k):
         for p in range(first, last + 1):
-            exact.add_term(sums[j], 0, planes[p, elements[j]])
+            exact.add_term(sums[j], planes[p, elements[j]])
     again = sums.copy()
-    exact.round_sums(sums, 0, out)
+    exact.round_sums(sums, out)
     if odd:
         for j in range(k):
             if np.isfinite(out[j]):
-                exact.add_term(again[j], 0, -out[j])
+                exact.add_term(again[j], -out[j])
         rest = np.empty(k)
-        exact.round_sums(again, 0, rest)
+        exact.round_sums(again, rest)
         for j in range(k):
             out[j] = _odd(out[j], rest[j])
     for j in range(k):
-        nans, highs, lows = digits[j, exact.PLANES], digits[j, exact.PLANES + 1], digits[j, exact.PLANES + 2]
+        nans, highs, lows = digits[j, exact.DIGITS], digits[j, exact.DIGITS + 1], digits[j, exact.DIGITS + 2]
         if nans or (highs and lows):
             out[j] = np.nan
         elif highs or lows:
