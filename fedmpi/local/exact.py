@@ -1,11 +1,9 @@
-"""Sums of float64 terms without a rounding error, in any order.
+"""The true sum of float64 numbers of any size: the slow, wide path of exact sums.
 
-Every finite float64 is an integer multiple of 2^-1074.  The accumulator holds, for each element of a vector, such a
-multiple in digits of 32 bits, each in an int64 *limb*: the headroom lets 2^30 terms be added without a carry.  All
-additions are integer additions, so neither their order nor the rank on which they happen can change a bit, and limbs of
-several ranks are added by ``MPI_Reduce(SUM)``.  One rounding at the end gives the float64 nearest to the true sum.
-
-Only the limbs that terms reach are stored: some planes, from plane ``low`` up.  Ordinary models need four.
+Every finite float64 is an integer multiple of 2^-1074.  A sum is such a multiple in `DIGITS` digits of 32 bits, the
+lowest first, each in an int64: the headroom lets 2^30 numbers be added without a carry.  All additions are integer
+additions, so neither their order nor the rank on which they happen can change a bit.  One rounding at the end gives the
+float64 nearest to the true sum.
 
 (The idea is Kulisch's long accumulator: U. Kulisch and W. Miranker, "The arithmetic of the digital computer: a new
 approach", SIAM Review 28, 1986.)
@@ -19,46 +17,15 @@ import numpy as np
 from numba import njit
 
 BITS = 32
-BIAS = 1074  # the exponent of the least subnormal: plane 0 begins at 2^-1074
-PLANES = (BIAS + 1024) // BITS + 2  # all that a sum of 2^30 finite terms can reach
+BIAS = 1074  # the exponent of the least subnormal: digit 0 begins at 2^-1074
+DIGITS = (BIAS + 1024) // BITS + 2  # all that a sum of 2^30 finite terms can reach
 
 _JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
 
 
 @njit(**_JIT)
-def reach(terms: Any) -> Any:
-    """Return the lowest and the highest plane that finite terms float64[n] touch, and whether one is not finite.
-
-    Without a finite term other than zero: ``(PLANES, -1, …)``.
-    """
-    bits = terms.view(np.int64)
-    least: Any = np.int64(4096)
-    most: Any = np.int64(-1)
-    for i in range(bits.size):  # without branches, so that LLVM vectorises it
-        exponent = (bits[i] >> 52) & 0x7FF
-        counts = (exponent != 0x7FF) & ((bits[i] & 0x7FFFFFFFFFFFFFFF) != 0)
-        least = min(least, exponent if counts else np.int64(4096))
-        most = max(most, exponent if counts else np.int64(-1))
-    special = False
-    for i in range(bits.size):
-        special |= (bits[i] >> 52) & 0x7FF == 0x7FF
-    if most < 0:
-        return np.int64(PLANES), np.int64(-1), special
-    # A mantissa of 53 bits begins at bit max(exponent, 1) - 1 above 2^-1074 and spans at most three planes.
-    return (max(least, 1) - 1) >> 5, ((max(most, 1) - 1) >> 5) + 2, special
-
-
-@njit(**_JIT)
-def add_terms(limbs: Any, low: Any, terms: Any) -> None:
-    """Add finite terms float64[n] to limbs int64[n, planes], whose first plane is ``low``; others are left out."""
-    for i in range(terms.size):
-        if np.isfinite(terms[i]):
-            add_term(limbs[i], low, terms[i])
-
-
-@njit(**_JIT)
-def add_term(limbs: Any, low: Any, term: Any) -> None:
-    """Add a finite float64 to limbs int64[planes], whose first plane is ``low``."""
+def add_term(digits: Any, term: Any) -> None:
+    """Add a finite float64 to digits int64[DIGITS]."""
     if term == 0.0:
         return
     bits = np.float64(term).view(np.int64)
@@ -70,7 +37,7 @@ def add_term(limbs: Any, low: Any, term: Any) -> None:
         position = exponent - 1
     else:
         position = np.int64(0)
-    plane = (position >> 5) - low
+    place = position >> 5
     shift = np.uint64(position & 31)
     below = (mantissa & mask) << shift  # at most 63 bits
     above = (mantissa >> np.uint64(32)) << shift  # at most 52 bits
@@ -78,42 +45,41 @@ def add_term(limbs: Any, low: Any, term: Any) -> None:
     second = np.int64(below >> np.uint64(32)) + np.int64(above & mask)
     third = np.int64(above >> np.uint64(32))
     sign = bits >> 63  # 0 or -1: (x ^ sign) - sign is x or -x
-    limbs[plane] += (first ^ sign) - sign
-    limbs[plane + 1] += (second ^ sign) - sign
-    limbs[plane + 2] += (third ^ sign) - sign
+    digits[place] += (first ^ sign) - sign
+    digits[place + 1] += (second ^ sign) - sign
+    digits[place + 2] += (third ^ sign) - sign
 
 
 @njit(**_JIT)
-def round_sums(limbs: Any, low: Any, out: Any) -> Any:
+def round_sums(sums: Any, out: Any) -> None:
     """Write into out float64[n] the float64 nearest to each sum (ties to even; beyond the range: infinity).
 
-    ``limbs`` is destroyed.
+    ``sums`` int64[n, DIGITS] are their digits, which are destroyed.
     """
-    planes = limbs.shape[1]
     mask = np.int64(0xFFFFFFFF)
-    for i in range(limbs.shape[0]):
-        row = limbs[i]
+    for i in range(sums.shape[0]):
+        row = sums[i]
         carry = np.int64(0)
-        for k in range(planes):
+        for k in range(row.size):
             value = row[k] + carry
             row[k] = value & mask
             carry = value >> 32
         negative = carry < 0
         if negative:  # the magnitude: the digits' complement plus one
             borrow = np.int64(1)
-            for k in range(planes):
+            for k in range(row.size):
                 value = (row[k] ^ mask) + borrow
                 row[k] = value & mask
                 borrow = value >> 32
             carry = -carry - 1 + borrow
-        out[i] = _nearest(row, carry, low)
+        out[i] = _nearest(row, carry)
         if negative:
             out[i] = -out[i]
 
 
 @njit(**_JIT)
-def _nearest(digits: Any, head: Any, low: Any) -> Any:
-    """Return the float64 nearest to head · 2^(32·planes) + Σ digits[k] · 2^(32·k), times 2^(32·low - 1074)."""
+def _nearest(digits: Any, head: Any) -> Any:
+    """Return the float64 nearest to head · 2^(32·size) + Σ digits[k] · 2^(32·k), times 2^-1074."""
     top = digits.size - 1
     if head != 0:
         high, top = np.uint64(head), digits.size
@@ -139,7 +105,7 @@ def _nearest(digits: Any, head: Any, low: Any) -> Any:
     lead |= rest >> np.uint64(width)
     if (rest & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))) != 0 or sticky != 0:
         lead |= np.uint64(1)
-    scale = 32 * (low + top) + width - 64 - BIAS  # the weight of the last bit of ``lead`` is 2^scale
+    scale = 32 * top + width - 64 - BIAS  # the weight of the last bit of ``lead`` is 2^scale
     return _scaled(lead, scale)
 
 

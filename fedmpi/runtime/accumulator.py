@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, Type
-from fedmpi.local import bins
+from fedmpi.local import bins, rounding
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.reduction import Array, Layout, Leaf, NotFinite, Reduction
 
@@ -40,8 +40,9 @@ class Accumulator:
         """Forget all that was added; only what was touched is cleared."""
         self.plain.fill(0)
         self.planes[self.notes[bins.FIRST] : self.notes[bins.LAST] + 1].fill(0)
-        if self.keys.size:
-            self.slots[self.keys] = 0
+        if self.notes[bins.ROWS]:
+            # Not by the keys: of those that a compiled loop added before it failed nobody knows.
+            self.slots.fill(0)
             self.keys, self.digits = bins.new_wide()
         self.notes[:] = bins.EMPTY
         self._clients = 0
@@ -130,7 +131,6 @@ class Accumulator:
         rows = [int(piece[bins.ROWS]) for piece in pieces]
         keys = np.concatenate([piece[head : head + n] for piece, n in zip(pieces, rows, strict=True)])
         digits = np.concatenate([p[head + n :].reshape(n, bins.WIDE) for p, n in zip(pieces, rows, strict=True)])
-        self.slots[self.keys] = 0
         self.keys, place = np.unique(keys, return_inverse=True)
         self.digits = np.zeros((len(self.keys), bins.WIDE), np.int64)
         np.add.at(self.digits, place.reshape(-1), digits)
@@ -172,24 +172,24 @@ class Accumulator:
             out[np.isnan(out)] = np.nan
         else:
             out = np.empty(leaf.slots, dtype)
-            bins.divided(sums, divisor, out)
+            rounding.divided(sums, divisor, out)
         return out.view(leaf.dtype).reshape(leaf.shape)[()]
 
     def _sums(self, leaf: Leaf, *, odd: bool) -> Array:
-        """Return the sums of a leaf, rounded to float64; see `bins.round_planes` for ``odd``."""
+        """Return the sums of a leaf, rounded to float64; see `rounding.round_planes` for ``odd``."""
         place = slice(leaf.at, leaf.at + leaf.slots)
         if not leaf.exact:
             return self.plain[place]
         first, last = int(self.notes[bins.FIRST]), int(self.notes[bins.LAST])
         sums, hard = np.zeros(leaf.slots), np.empty(leaf.slots, np.int64)
-        count = bins.round_planes(self.planes, first, last, leaf.at, sums, odd, hard) if first <= last else 0
+        count = rounding.round_planes(self.planes, first, last, leaf.at, sums, odd, hard) if first <= last else 0
         wide = (self.keys >= place.start) & (self.keys < place.stop)
         if count or wide.any():
             elements = np.union1d(hard[:count] + leaf.at, self.keys[wide])
             digits = np.zeros((len(elements), bins.WIDE), np.int64)
             digits[np.searchsorted(elements, self.keys[wide])] = self.digits[wide]
             rounded = np.empty(len(elements))
-            bins.round_wide(self.planes, first, last, elements, digits, rounded, odd)
+            rounding.round_wide(self.planes, first, last, elements, digits, rounded, odd)
             sums[elements - leaf.at] = rounded
         return sums
 
