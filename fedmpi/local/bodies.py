@@ -146,7 +146,7 @@ def typed_dispatcher(body: NumbaBody) -> Any:
         f"    return {own}coerce({own}user({', '.join(arguments)}), {own}result)\n"
     )
     exec(compile(text, f"<fedmpi {body.name}>", "exec"), scope)
-    return njit(error_model="numpy")(scope[f"{own}typed"])
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(scope[f"{own}typed"])
 
 
 def parameter_types(body: LocalBody) -> list[Type]:

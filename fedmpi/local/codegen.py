@@ -266,7 +266,8 @@ class Generator:
         """Write the loop that folds a sequence into ``state``."""
         with self.loop(sequence) as element:
             pair = StructType([type_, element.type])
-            result = self.invoke(function, Parts((state, element), pair), type_)
+            given = Var(f"{self.helper('shared')}({state.text})", type_)
+            result = self.invoke(function, Parts((given, element), pair), type_)
             self.line(f"{state.text} = {self.helper('coerce')}({self.text(result)}, {self.token(type_)})")
         return state
 

@@ -22,7 +22,7 @@ from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
-from fedmpi.local.numba_types import SequenceValue, retyped
+from fedmpi.local.numba_types import SequenceValue, read_only, retyped
 from fedmpi.local.records import element_names, record_of
 from fedmpi.local.stored_rows import StoredRows
 from fedmpi.local.values import ShapeError, UnequalShapesError
@@ -88,6 +88,11 @@ def accept(value: Any, token: TypeToken) -> Any:
 def coerce(value: Any, token: TypeToken) -> Any:
     """Return a result as the declared type, in arrays of its own."""
     return _interpreted(value, token)
+
+
+def shared(value: Any) -> Any:
+    """Return a value with its arrays read-only, as arguments are: one compiled form of what is called serves both."""
+    return _interpreted(value)
 
 
 def zeros(token: TypeToken) -> Any:
@@ -217,6 +222,17 @@ def _accept(value: Any, token: Any) -> Any:
 @overload(coerce, strict=False)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
     return _edge(value, token.type, token.label, own=True)
+
+
+@overload(shared, strict=False)
+def _shared(value: Any) -> Any:
+    if isinstance(value, types.Array) and value.mutable:
+        return _function("share", "value", "    return read_only(value)\n", {"read_only": read_only})
+    if isinstance(value, types.BaseNamedTuple):
+        scope: dict[str, Any] = {"Record": value.instance_class, "shared": shared}
+        parts = ", ".join(f"shared(value[{i}])" for i in range(len(value)))
+        return _function("share", "value", f"    return Record({parts})\n", scope)
+    return _function("share", "value", "    return value\n", {})
 
 
 @overload(expect_one_shape, strict=False)

@@ -162,7 +162,7 @@ def _compile(generator: Generator) -> Any:
     text = entry_text(generator)
     key = _key(generator, text, signature)
     with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
-        entry = njit(error_model="numpy", cache=on_disk)(function)
+        entry = njit(error_model="numpy", cache=on_disk, no_cfunc_wrapper=True)(function)
         try:
             entry.compile(tuple(signature))
         except NumbaError:

@@ -16,7 +16,7 @@ from numba.extending import typeof_impl
 
 from fedmpi.local.probe import probing
 
-JIT = {"cache": True, "error_model": "numpy"}
+JIT = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -41,7 +41,9 @@ def compile_body(function: Any, boundscheck: bool, helpers: dict[Any, Any] | Non
             pipeline.finalize()
             return [pipeline]
 
-    return njit(pipeline_class=BodyCompiler, error_model="numpy", boundscheck=boundscheck)(function)
+    # Called from compiled code alone: nothing is compiled to call it from elsewhere.
+    unwrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(pipeline_class=BodyCompiler, error_model="numpy", boundscheck=boundscheck, **unwrapped)(function)
 
 
 def _helper(function: Any, boundscheck: bool, known: dict[Any, Any]) -> Any:

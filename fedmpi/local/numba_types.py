@@ -167,6 +167,16 @@ def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: An
 
 
 @intrinsic
+def read_only(typing: Any, array: Any) -> Any:
+    """Return an array as a read-only one."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return array.copy(readonly=True)(array), generate
+
+
+@intrinsic
 def retyped(typing: Any, sequence: Any, token: Any) -> Any:
     """Return a sequence as one of the token's type, whose columns are laid out alike."""
 
@@ -268,6 +278,14 @@ def _constant(scope: dict[str, Any], prefix: str, value: Any) -> str:
     name = f"{prefix}{len(scope)}"
     scope[name] = value
     return name
+
+
+@jit
+def put(out: Any, index: Any, value: Any) -> None:
+    """Write an array into row ``index`` of a larger one."""
+    row, flat = out[index].reshape(-1), value.reshape(-1)
+    for i in range(flat.size):  # assigning a slice would compile, and format, an error of unequal shapes: seconds
+        row[i] = flat[i]
 
 
 @jit

@@ -107,7 +107,8 @@ class _Writer:
             self.step(number, node)
             if node in kept:  # others may hold sequences, which have no leaves to write
                 for array, leaf in zip(kept[node], self.leaves(self.lift(node), node.member), strict=True):
-                    g.line(f"{array}[client] = {leaf}")
+                    is_array = g.signature[int(array[1:])][1] > 1
+                    g.line(f"{g.helper('put')}({array}, client, {leaf})" if is_array else f"{array}[client] = {leaf}")
         self.reduce(stage, layout)
         g.indent -= 1
         g.line(f"return {self.state[2]}, {self.state[3]}")

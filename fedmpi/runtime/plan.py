@@ -180,7 +180,7 @@ def build(computation: Computation, functions: Sequence[Computation] = ()) -> Pl
     nodes = _needed(builder.nodes, result)
     stages = _stages(nodes)
     placed = [n for n in result_nodes(result) if n.per_client]
-    kept = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage} | set(placed)
+    later = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage - (n.op in REDUCTIONS)}
     return Plan(
         computation=computation,
         inputs=builder.inputs,
@@ -188,7 +188,7 @@ def build(computation: Computation, functions: Sequence[Computation] = ()) -> Pl
         stages=stages,
         result=result,
         gathered=placed,
-        kept=kept,
+        kept=later | set(placed),
         fingerprint=_fingerprint(computation, functions),
     )
 
