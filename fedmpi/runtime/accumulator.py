@@ -167,9 +167,7 @@ class Accumulator:
         dtype = np.dtype(leaf.dtype.char.lower()) if leaf.dtype.kind == "c" else leaf.dtype
         sums = self._sums(leaf, odd=not mean and dtype != np.float64)
         if dtype.itemsize == 2:
-            with np.errstate(all="ignore"):
-                out = (sums / divisor).astype(dtype) + dtype.type(0)
-            out[np.isnan(out)] = np.nan
+            out = _shortened(sums, divisor, dtype)
         else:
             out = np.empty(leaf.slots, dtype)
             rounding.divided(sums, divisor, out)
@@ -197,16 +195,32 @@ class Accumulator:
         """Return the exact sums of an integer leaf in its dtype."""
         sums = self._sums(leaf, odd=False)
         info = np.iinfo(leaf.dtype)
-        exact: Array
-        if np.all(np.abs(sums) < 2.0**53):
-            exact = sums.astype(np.int64)  # no integer below that is lost
-        else:
-            rows = self.planes[:, leaf.at : leaf.at + leaf.slots]
-            exact = np.array([sum(int(part) for part in rows[:, i]) for i in range(leaf.slots)], dtype=object)
-        outside = exact[(exact < info.min) | (exact > info.max)]
-        if len(outside):
-            raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {outside[0]}")
-        return exact.astype(leaf.dtype)
+        large = np.flatnonzero(np.abs(sums) >= 2.0**53)  # no integer below that is lost
+        small = sums.copy()
+        small[large] = 0.0
+        rows = self.planes[:, leaf.at : leaf.at + leaf.slots]
+        exact = [sum(int(part) for part in rows[:, i]) for i in large]
+        for value in (*exact, int(small.min(initial=0.0)), int(small.max(initial=0.0))):
+            if not info.min <= value <= info.max:
+                raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {value}")
+        out: Array = small.astype(leaf.dtype)
+        out[large] = exact
+        return out
+
+
+def _shortened(sums: Array, divisor: float, dtype: np.dtype[Any]) -> Array:
+    """Return sums / divisor in a dtype of two bytes, rounded once more; as `rounding.divided`."""
+    with np.errstate(all="ignore"):
+        values = sums.astype(np.float64) / divisor
+        if dtype.kind != "f":
+            # bfloat16 casts by way of float32.  Rounded to odd on the way, as the sums were, that does no harm.
+            near = values.astype(np.float32)
+            rest = (values - near).astype(np.float32)
+            inexact = (values != near) & (near.view(np.int32) & 1 == 0) & np.isfinite(near)
+            values = np.where(inexact, np.nextafter(near, np.copysign(np.float32(np.inf), rest)), near)
+        out: Array = values.astype(dtype) + dtype.type(0)
+    out[np.isnan(out)] = np.nan
+    return out
 
 
 def _flat(value: Any, type_: Type) -> list[Any]:

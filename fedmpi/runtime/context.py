@@ -30,10 +30,8 @@ from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
 from fedmpi.runtime.program import Program
-from fedmpi.runtime.reduction import MODES
+from fedmpi.runtime.reduction import MODES, NONFINITE
 from fedmpi.runtime.rounds import Round
-
-NONFINITE = ("propagate", "raise")
 
 
 class MpiContext:

@@ -23,6 +23,7 @@ from fedmpi.language.types import StructType, TensorType, Type
 
 Array = np.ndarray[Any, Any]
 MODES = ("exact", "float64", "fast")
+NONFINITE = ("propagate", "raise")
 
 
 @dataclass(frozen=True)

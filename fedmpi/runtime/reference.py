@@ -1,12 +1,11 @@
 """The reference evaluator: one process, one value at a time, straight from the definitions.
 
 It is the oracle of the tests and shares with the MPI runtime only what both get from the language: it knows no plan, no
-packing of messages and no ranks, and it sums with `math.fsum`, so that a sum is the true sum rounded once.
+packing of messages and no ranks, and its sums are `math.fsum` and fractions (`fedmpi.runtime.reference_sums`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,16 @@ from fedmpi.language.containers import rebuild
 from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
-from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import pack
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
-from fedmpi.runtime import records
+from fedmpi.runtime import records, reference_sums
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 from fedmpi.runtime.plan import contains, has_placements
+from fedmpi.runtime.reduction import NONFINITE
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,14 @@ class Everywhere:
 class ReferenceContext:
     """Evaluates computations in this process, without MPI; slow, short and obviously right.
 
-    ``num_clients`` is the number of clients of computations that have no argument at the clients.
+    ``num_clients`` is the number of clients of computations that have no argument at the clients; ``nonfinite`` says
+    what infinite and NaN terms of sums and means do, as for `fm.MpiContext`: "propagate" or "raise" `ValueError`.
     """
 
-    def __init__(self, *, num_clients: int | None = None) -> None:
-        self.num_clients = num_clients
+    def __init__(self, *, num_clients: int | None = None, nonfinite: str = "propagate") -> None:
+        if nonfinite not in NONFINITE:
+            raise ValueError(f"ReferenceContext: nonfinite must be 'propagate' or 'raise', found {nonfinite!r}")
+        self.num_clients, self.nonfinite = num_clients, nonfinite
         self._placed_calls = 0
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
@@ -77,7 +80,7 @@ class ReferenceContext:
             values = iter([_part(value, part_type, path) for path, part_type, value in parts])
         except ArgumentError as error:
             raise refuse(computation.name, error) from None
-        semantics = _Reference(clients)
+        semantics = _Reference(clients, self.nonfinite == "raise")
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
         return _present(semantics.invoke(function, value), type_.result, resident)
@@ -151,8 +154,8 @@ def _next(type_: Type, values: Any) -> Any:
 class _Reference(Interpreter):
     """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
 
-    def __init__(self, clients: int | None) -> None:
-        self.clients = clients
+    def __init__(self, clients: int | None, raises_nonfinite: bool) -> None:
+        self.clients, self.raises_nonfinite = clients, raises_nonfinite
 
     def select(self, expr: Select, source: Any) -> Any:
         if isinstance(source, AtClients):
@@ -181,13 +184,24 @@ class _Reference(Interpreter):
                     return Everywhere(self._everywhere(args[0]))
                 return AtClients(tuple(self._zipped(args[0], i) for i in range(self.count())))
             case "federated_sum":
-                return _total(self.members(args[0]), None, expr.type.member)
+                members = self._finite(expr, args)
+                return reference_sums.total(members, expr.type.member)
             case "federated_mean":
-                weights = self.members(args[1]) if len(args) > 1 else (1,) * self.count()
-                if not weights:
+                members = self._finite(expr, args)
+                weights = self.members(args[1]) if len(args) > 1 else (1,) * len(members)
+                if not members:
                     raise ValueError("federated_mean: there are no clients to take the mean over")
-                return _mean(self.members(args[0]), weights, expr.type.member)
+                return reference_sums.mean(members, weights, expr.type.member)
         raise ValueError(f"{expr.op} has no evaluation")
+
+    def _finite(self, expr: Apply, args: list[Any]) -> tuple[Any, ...]:
+        """Return the clients' members of a reduction; with ``nonfinite="raise"``, refuse terms that are not finite."""
+        assert isinstance(expr.type, FederatedType)
+        members = self.members(args[0])
+        if self.raises_nonfinite:
+            weights = self.members(args[1]) if len(args) > 1 else None
+            reference_sums.refuse_not_finite(expr.op, members, weights, expr.type.member)
+        return members
 
     def _for_client(self, function: Any, member: Any, index: int) -> Any:
         try:
@@ -215,78 +229,6 @@ class _Reference(Interpreter):
         if isinstance(value, AtClients | Everywhere):
             return self.members(value)[index]
         return tuple(self._zipped(part, index) for part in value)
-
-
-def _total(members: Any, weights: Any, type_: Type) -> Any:
-    """Return the sum of (weighted) members, rounded once to the type."""
-    if isinstance(type_, StructType):
-        return tuple(_total([m[i] for m in members], weights, t) for i, t in enumerate(type_))
-    assert isinstance(type_, TensorType)
-    if type_.dtype.kind in "iu":
-        return _integer_sum(members, type_)
-    return _rounded(_true_sum(members, weights, type_, 1.0), type_)
-
-
-def _mean(members: Any, weights: Any, type_: Type) -> Any:
-    if isinstance(type_, StructType):
-        return tuple(_mean([m[i] for m in members], weights, t) for i, t in enumerate(type_))
-    assert isinstance(type_, TensorType)
-    total = np.float64(
-        math.fsum(float(w) for w in weights) if all(map(math.isfinite, weights)) else sum(map(float, weights))
-    )
-    with np.errstate(all="ignore"):
-        return _rounded(_true_sum(members, weights, type_, total), type_)
-
-
-def _true_sum(members: Any, weights: Any, type_: TensorType, divisor: Any) -> Any:
-    """Return the true sum over ``divisor``; of complex numbers, part by part."""
-    shape = np.shape(members[0]) if members else tuple(d or 0 for d in type_.shape or ())
-    if any(np.shape(member) != shape for member in members):
-        raise ValueError("the clients' values differ in size")
-    if type_.dtype.kind == "c":
-        parts = TensorType(np.float64, type_.shape)
-        total = np.zeros(shape, dtype=np.complex128)
-        total.real = _true_sum([np.real(m) for m in members], weights, parts, divisor)
-        total.imag = _true_sum([np.imag(m) for m in members], weights, parts, divisor)
-        return total
-    sums = np.zeros(shape, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        terms = [
-            np.asarray(m, dtype=np.float64) * np.float64(1 if weights is None else weights[i])
-            for i, m in enumerate(members)
-        ]
-        for index in np.ndindex(*shape):
-            sums[index] = _fsum([t[index] for t in terms])
-        return sums / divisor
-
-
-def _fsum(terms: Any) -> float:
-    if all(map(math.isfinite, terms)):
-        try:
-            return math.fsum(terms)
-        except OverflowError:  # beyond float64: infinity of the true sum's sign
-            return math.inf if sum(math.frexp(t)[0] for t in terms) > 0 else -math.inf
-    with np.errstate(all="ignore"):
-        return float(np.sum(np.array([t for t in terms if not math.isfinite(t)])))
-
-
-def _rounded(total: Any, type_: TensorType) -> Any:
-    with np.errstate(all="ignore"):
-        array = np.asarray(total).astype(type_.dtype) + type_.dtype.type(0)  # -0.0 becomes +0.0
-    if type_.dtype.kind == "f":
-        array = np.where(np.isnan(array), type_.dtype.type(np.nan), array).astype(type_.dtype)
-    return array[()]
-
-
-def _integer_sum(members: Any, type_: TensorType) -> Any:
-    exact = np.zeros(tuple(d or 0 for d in type_.shape or ()), dtype=object)
-    for member in members:
-        exact = exact + np.asarray(member).astype(object)
-    info = np.iinfo(type_.dtype)
-    for value in np.asarray(exact, dtype=object).reshape(-1):
-        if not info.min <= value <= info.max:
-            raise OverflowError(f"federated_sum: the sum does not fit {type_.dtype.name}: it is {value}")
-    return np.asarray(exact).astype(type_.dtype)[()]
 
 
 def _present(value: Any, type_: Type, resident: bool) -> Any:
