@@ -123,6 +123,8 @@ class ClientData:
 
     def as_type(self, type_: Type) -> tuple[Column, Indices]:
         """Return column and positions of this rank's clients as values of ``type_``, to which they can be assigned."""
+        if type_ is self.type:
+            return self.column, self.positions
         if laid_out_alike(self.type, type_):
             return conformed(self.column, type_), self.positions
         return pack(type_, [self.column[i] for i in self.positions]), np.arange(len(self.positions))

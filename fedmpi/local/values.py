@@ -8,6 +8,7 @@ key, a sequence is a list.  `cast_result` is for what a local computation return
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -209,6 +210,8 @@ def _text(value: Any, type_: TensorType) -> Any:
 def struct_parts(value: Any, type_: StructType) -> list[Any]:
     """Return the elements of a Python container in the order of the type; mappings and named tuples bind by name."""
     names = [name for name, _ in type_.items()]
+    if type(value) in (dict, OrderedDict) and len(value) == len(names) and all(name in value for name in names):
+        return [value[name] for name in names]  # what comes round after round
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     elif hasattr(value, "__attrs_attrs__") and not isinstance(value, type):

@@ -179,10 +179,13 @@ class Accumulator:
         if not leaf.exact:
             return self.plain[place]
         first, last = int(self.notes[bins.FIRST]), int(self.notes[bins.LAST])
-        sums, hard = np.zeros(leaf.slots), np.empty(leaf.slots, np.int64)
-        count = rounding.round_planes(self.planes, first, last, leaf.at, sums, odd, hard) if first <= last else 0
-        wide = (self.keys >= place.start) & (self.keys < place.stop)
-        if count or wide.any():
+        if first > last and not len(self.keys):
+            return np.zeros(leaf.slots)
+        sums, hard, count = np.zeros(leaf.slots), np.empty(leaf.slots, np.int64), 0
+        if first <= last:
+            count = rounding.round_planes(self.planes, first, last, leaf.at, sums, odd, hard)
+        if count or len(self.keys):
+            wide = (self.keys >= place.start) & (self.keys < place.stop)
             elements = np.union1d(hard[:count] + leaf.at, self.keys[wide])
             digits = np.zeros((len(elements), bins.WIDE), np.int64)
             digits[np.searchsorted(elements, self.keys[wide])] = self.digits[wide]

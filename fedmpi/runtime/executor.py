@@ -92,9 +92,9 @@ class Execution(Round):
         self.own([(node, value) for node, _, value in at_clients])
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
-                if not node.member.is_assignable_from(value.type):
+                if value.type is not node.member and not node.member.is_assignable_from(value.type):
                     raise ArgumentError(str(node.type), value.fedmpi_description).inside(label(path))
-                if not np.array_equal(value.owner, self.owner):
+                if value.owner is not self.owner and not np.array_equal(value.owner, self.owner):
                     if value.anywhere:
                         value = value.at(self.owner)
                     else:
