@@ -247,7 +247,9 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    return build(computation)
+    made = build(computation)
+    made.mode = getattr(get_default_context(), "reduction", made.mode)
+    return made
 
 
 __all__ = [

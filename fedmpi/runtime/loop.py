@@ -33,13 +33,11 @@ class ClientLoop:
         from fedmpi.local.compiled import compile_entry
 
         self.columns, self.steps = columns_of(stage), steps_of(stage)
-        self.kept = [node for node in self.steps if node in plan.kept]
-        for node in self.kept:
-            _check_fixed(node.member)
+        self.kept = _kept(plan, stage)
         self.shared: list[Node] = []  # values that all clients have
 
         def write(dense: bool) -> Generator:
-            writer = _Writer(self, stage, layout, forms, dense)
+            writer = _Writer(plan, stage, layout, forms, dense)
             self.shared = writer.lift.captured
             return writer.generator
 
@@ -69,6 +67,25 @@ class ClientLoop:
         return wide, [Column(n.member, count, tuple(a)) for n, a in zip(self.kept, kept, strict=True)]
 
 
+def reason_against(plan: Plan, stage: Stage, layout: Layout | None) -> str | None:
+    """Return why a stage cannot be one compiled loop, None if it can; nothing is compiled."""
+    if layout is None:
+        return "what is summed has sizes that its type leaves open"
+    try:
+        _Writer(plan, stage, layout, tuple(() for _ in columns_of(stage)), False)
+    except NotCompilable as reason:
+        return str(reason)
+    return None
+
+
+def _kept(plan: Plan, stage: Stage) -> list[Node]:
+    """Return the clients' values that are needed after the stage; raise `NotCompilable` for what no loop can write."""
+    kept = [node for node in steps_of(stage) if node in plan.kept]
+    for node in kept:
+        _check_fixed(node.member)
+    return kept
+
+
 def _check_fixed(type_: Type) -> None:
     """Refuse a value that cannot be written into an array that is there before."""
     match type_:
@@ -86,7 +103,7 @@ def _check_fixed(type_: Type) -> None:
 class _Writer:
     """Writes ``entry(progress, state…, count, columns…, kept…, shared…)``."""
 
-    def __init__(self, loop: ClientLoop, stage: Stage, layout: Layout, forms: Forms, dense: bool) -> None:
+    def __init__(self, plan: Plan, stage: Stage, layout: Layout, forms: Forms, dense: bool) -> None:
         self.generator = g = Generator(dense=dense)
         self.lift = Lift(g, lambda node: node.member)
         i64, f64 = np.dtype(np.int64), np.dtype(np.float64)
@@ -94,16 +111,16 @@ class _Writer:
         self.state = [g.leaf(dtype, rank, written=True) for dtype, rank in state]
         count = g.leaf(None, 0)
         elements = []
-        for node, form in zip(loop.columns, forms, strict=True):
+        for node, form in zip(columns_of(stage), forms, strict=True):
             column = g.sequence(node.member, g.arrays(node.member, iter(form)), "0", "0")
             elements.append((node, f"{g.helper('element_at')}({column}, {g.leaf(i64, 1)}[client])"))
-        kept = {n: [g.leaf(d, 1 + len(s), written=True) for d, s in leaf_formats(n.member)] for n in loop.kept}
+        kept = {n: [g.leaf(d, 1 + len(s), written=True) for d, s in leaf_formats(n.member)] for n in _kept(plan, stage)}
         g.line(f"for client in range({count}):")
         g.indent += 1
         g.line(f"progress[{BATCH}], progress[{CLIENT}], progress[{STEP}] = -1, client, 0")
         for node, text in elements:
             self.lift.known[id(node)] = g.bind(text, node.member)
-        for number, node in enumerate(loop.steps):
+        for number, node in enumerate(steps_of(stage)):
             self.step(number, node)
             if node in kept:  # others may hold sequences, which have no leaves to write
                 for array, leaf in zip(kept[node], self.leaves(self.lift(node), node.member), strict=True):

@@ -141,6 +141,7 @@ class Plan:
     gathered: list[Node]
     kept: set[Node]
     fingerprint: int
+    mode: str = "exact"  # how sums are taken, for the text
 
     @property
     def name(self) -> str:

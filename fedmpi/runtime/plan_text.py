@@ -9,6 +9,7 @@ from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
 from fedmpi.runtime.plan import Node, Plan
 from fedmpi.runtime.program import Program, has_open_dimensions
+from fedmpi.runtime.reduction import Layout
 
 
 def nbytes(type_: Type) -> int | None:
@@ -35,29 +36,48 @@ def _bytes(nodes: list[Node]) -> str:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    program = Program(plan)
+    program = Program(plan, plan.mode)
     yield "header 96 B"
     for level, stage in enumerate(plan.stages):
+        ready = program.levels[level]
         for node in stage.server:
             if node.op == "federated_map":
                 yield f"server: {_function(node)}"
-        if program.levels[level].confirms:
+        if ready.confirms:
             yield "word 16 B"
         if stage.broadcasts:
-            yield f"Bcast {_bytes(program.levels[level].sent)}"
-        for node in stage.clients:
-            if node.op == "federated_map":
-                yield f"clients: {_function(node)}"
-        if program.levels[level].arrives:
+            yield f"Bcast {_bytes(ready.sent)}"
+        maps = [_function(node) for node in stage.clients if node.op == "federated_map"]
+        if ready.steps or stage.reductions:
+            reason = program.unfused(level)
+            how = "one compiled loop" if reason is None else f"one by one, for {reason}"
+            yield f"clients, {how}: {'; '.join([*maps, *(f'{n.op} at {n.where}' for n in stage.reductions)])}"
+        if ready.arrives:
             yield "agreement 32 B"
         if stage.reductions:
-            layout = program.layout(level)
-            open_ = layout is None
-            slots = "" if layout is None else f"{layout.terms:,} "
-            yield from ["sizes: one gather to all, agreement 32 B"] * open_
-            yield f"Reduce {slots}exact sums ({', '.join(n.op for n in stage.reductions)})"
+            yield from _reduce(program.layout(level))
     if plan.gathered:
         yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _reduce(layout: Layout | None) -> Iterator[str]:
+    """Yield what goes up: how many sums, of which kind, of how many bytes."""
+    if layout is None:
+        yield "sizes: one gather to all, agreement 32 B"
+        yield "Reduce: bytes as the values have"
+        return
+    parts = []
+    if layout.plain:
+        size = layout.plain * layout.plain_dtype.itemsize
+        parts.append(f"{counted(layout.plain, 'sum')} in {layout.plain_dtype.name}, {size:,} B")
+    if layout.exact:
+        parts.append(f"{counted(layout.exact, 'exact sum')}, {8 * layout.exact:,} B for each plane of 40 bits in use")
+    yield f"Reduce {' and '.join(parts) if parts else 'nothing'}"
 
 
 def _function(node: Node) -> str:

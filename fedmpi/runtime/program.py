@@ -68,6 +68,14 @@ class Program:
             node.op == "federated_map" and node.per_client and self.function(node).has_loop for node in stage.clients
         )
 
+    def unfused(self, level: int) -> str | None:
+        """Return why a stage cannot be one compiled loop; None if it can."""
+        from fedmpi.runtime.loop import reason_against
+
+        if not self.levels[level].columns:
+            return "nothing that differs between them comes in"
+        return reason_against(self.plan, self.plan.stages[level], self.layout(level))
+
     def loop(self, level: int, forms: Forms) -> ClientLoop | None:
         """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled."""
         from fedmpi.runtime.loop import ClientLoop
