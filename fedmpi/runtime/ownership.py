@@ -38,20 +38,27 @@ def hash_of(*hashes: int) -> int:
 def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:
     """Return the owner of each client, int[number of clients]; ``sizes`` are work in any unit."""
     work = np.asarray(sizes, dtype=np.int64)
-    # A client without examples still costs something: empty clients are spread as well.
-    order = np.argsort(-work, kind="stable")
-    work = np.maximum(work[order], 1)
-    owner = np.empty(len(work), dtype=np.min_scalar_type(max(ranks)))
+    most = int(work.max(initial=0))
     loads = _Loads(ranks)
+    if int(work.min(initial=most)) == most:
+        return loads.deal_alike(most, len(work))
+    # Millions of clients take few bytes here: what is missing to the largest, in the smallest type.
+    work = (most - work).astype(np.min_scalar_type(most))
+    order = np.argsort(work, kind="stable")
+    work = work[order]
+    owner = np.empty(len(work), dtype=loads.dtype)
     for start, stop, alike in _pieces(work):
-        dealt = loads.deal_alike(int(work[start]), stop - start) if alike else loads.deal(work[start:stop])
-        owner[order[start:stop]] = dealt
+        if alike:
+            owner[order[start:stop]] = loads.deal_alike(most - int(work[start]), stop - start)
+        else:
+            owner[order[start:stop]] = loads.deal(most - work[start:stop].astype(np.int64))
     return owner
 
 
 def _pieces(work: np.ndarray[Any, Any]) -> Iterator[tuple[int, int, bool]]:
     """Yield the pieces of sorted sizes: start, stop, and whether they are a long run of one size."""
-    edges = np.flatnonzero(np.diff(work, prepend=0, append=0))  # where a run of one size begins, and the end
+    edges = np.flatnonzero(work[1:] != work[:-1]) + 1
+    edges = np.concatenate([[0], edges, [len(work)]])  # where a run of one size begins, and the end
     long = np.flatnonzero(np.diff(edges) >= _LONG)
     at = 0
     for start, stop in [*zip(edges[long], edges[long + 1], strict=True), (len(work), len(work))]:
@@ -67,16 +74,18 @@ class _Loads:
 
     def __init__(self, ranks: Sequence[int]) -> None:
         self.bits = max(ranks).bit_length()
+        self.dtype = np.min_scalar_type(max(ranks))
         self.heap = sorted(ranks)
 
     def deal(self, sizes: np.ndarray[Any, Any]) -> list[int]:
         """Return the ranks that clients of descending sizes go to, one after the other."""
         heap, mask, replace = self.heap, (1 << self.bits) - 1, heapq.heapreplace
+        sizes = np.maximum(sizes, 1)  # a client without examples still costs something: those are spread as well
         return [replace(heap, heap[0] + (size << self.bits)) & mask for size in sizes.tolist()]
 
     def deal_alike(self, size: int, count: int) -> np.ndarray[Any, Any]:
         """Return the same for ``count`` clients of one size."""
-        step, ranks = size << self.bits, len(self.heap)
+        step, ranks = max(size, 1) << self.bits, len(self.heap)
         dealt: list[Any] = []
         left, some = count, ranks
         while left:
@@ -85,10 +94,10 @@ class _Loads:
                 self.heap.sort()
                 rounds, due = left // ranks, [key & ((1 << self.bits) - 1) for key in self.heap]
                 self.heap = [key + rounds * step for key in self.heap]
-                dealt.append(np.tile(due, rounds))
+                dealt.append(np.tile(np.array(due, dtype=self.dtype), rounds))
                 left -= rounds * ranks
             else:
                 some = min(left, 2 * some)
                 dealt.append(self.deal(np.full(some, size)))
                 left -= some
-        return np.concatenate(dealt)
+        return np.concatenate([np.asarray(part, dtype=self.dtype) for part in dealt] or [np.empty(0, self.dtype)])
