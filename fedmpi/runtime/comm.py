@@ -37,7 +37,7 @@ PIECE = 1 << 30
 # (0.8 GB on 3 ranks of 2 cores: MPICH 7.4 s in pieces of 1 GiB, 0.86 s in these; Open MPI 1.7 and 0.27 s).
 REDUCE_PIECE = 1 << 22
 # Seconds of testing without sleep while a rank waits: where ranks share cores, and where each has its own.
-SPIN_CROWDED, SPIN = 200e-6, 1.0
+SPIN_CROWDED, SPIN = 50e-6, 1.0
 # Seconds of one sleep between two tests, from the first to the longest.
 NAP_FIRST, NAP_LONGEST = 50e-6, 1e-3
 # Seconds after which a rank that waits in vain ends the job itself; the rank that left does so before, with its stack.
@@ -175,9 +175,9 @@ class Communicator:
             for start in range(0, flat.size, step):
                 piece = flat[start : start + step]
                 if self.rank == 0:
-                    self._comm.Reduce(self._mpi.IN_PLACE, piece, self._mpi.SUM, 0)
+                    self._wait(self._comm.Ireduce(self._mpi.IN_PLACE, piece, self._mpi.SUM, 0))
                 else:
-                    self._comm.Reduce(piece, None, self._mpi.SUM, 0)
+                    self._wait(self._comm.Ireduce(piece, None, self._mpi.SUM, 0))
         return buffer if self.rank == 0 else None
 
     # Bytes of sizes that the receiver does not know.
