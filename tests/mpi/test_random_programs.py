@@ -294,7 +294,7 @@ def trouble_with(comm, data):
         got = outcome(context, program, argument)
         want = outcome(fm.ReferenceContext(num_clients=clients), program, argument)
         mine = f"{got}\n{want}\n"
-        assert_same(got, want)
+        assert_same(got, want, bits=True)
         mine = ""
     except Exception:
         mine += f"{program!r}\n{program}\n{argument}\n{traceback.format_exc()}"
