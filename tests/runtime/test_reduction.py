@@ -17,6 +17,8 @@ from fedmpi.runtime.accumulator import Accumulator
 from fedmpi.runtime.reduction import Layout, Reduction
 from tests import oracle
 
+F32 = np.float32
+
 
 class Ranks:
     """As many accumulators as ranks, whose sums come together on rank 0 as the executor and MPI_Reduce bring them."""
@@ -182,7 +184,17 @@ def test_structs_of_everything():
     assert total[4].dtype == F32
 
 
-F32 = np.float32
+def test_structs_of_nothing():
+    empty = fm.to_type([])
+    reductions = [Reduction(empty, False), Reduction(empty, True), Reduction(empty, True, fm.to_type(F32))]
+    assert reduced(reductions, [[((), None), ((), None), ((), F32(2))]] * 3, 2) == [(), (), ()]
+
+
+def test_large_and_small_integers_side_by_side():
+    """NumPy makes floats of a list of 2^63 and 2^53 + 1."""
+    values = np.array([2**63, 2**53 + 1, 2**53 - 1, 0], np.uint64)
+    (total,) = reduced([reduction(np.uint64, (4,))], [[(values, None)]], 1)
+    assert oracle.bits(total) == oracle.bits(values)
 
 
 def test_nobody_has_a_term():
