@@ -182,7 +182,7 @@ class Execution(Round):
         status, nbytes = self.announce(level, 0 if payload is None else len(payload))
         if status:
             self.raise_of(0)
-        if nbytes:
+        if ready.sent and self.comm.size > 1:  # of no bytes, maybe
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
             if self.comm.rank != 0:
