@@ -77,6 +77,7 @@ class NumbaBody(LocalBody):
         self.parameters: tuple[str, ...] = ()
         self.given: tuple[Any, ...] = ()
         self.keywords: dict[str, Any] = {}
+        self._consuming: dict[int, Any] = {}
 
     def cache_key(self) -> tuple[Any, ...]:
         """Return what the compiled code depends on (see `fedmpi.local.cache`)."""
@@ -87,6 +88,15 @@ class NumbaBody(LocalBody):
     def dispatcher(self) -> Any:
         """The compiled function with the Python parameters, typed at both edges."""
         return typed_dispatcher(self)
+
+    def consuming(self, position: int) -> Any:
+        """Return the dispatcher of the body that may write into parameter ``position``; None if there is none."""
+        from fedmpi.local.numba_bodies import can_consume
+
+        if position not in self._consuming:
+            possible = not self.given and not self.keywords and can_consume(self.function, self.parameters[position])
+            self._consuming[position] = typed_dispatcher(self, self.parameters[position]) if possible else None
+        return self._consuming[position]
 
     @functools.cached_property
     def compiled(self) -> Any:
@@ -113,8 +123,11 @@ class NumbaBody(LocalBody):
         return self.compiled(argument, ())
 
 
-def typed_dispatcher(body: NumbaBody) -> Any:
-    """Return ``f(p0, p1, …)`` that accepts arguments of the declared types and returns the declared type."""
+def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
+    """Return ``f(p0, p1, …)`` that accepts arguments of the declared types and returns the declared type.
+
+    ``consumed`` names a parameter that it may write into (see `in_place`).
+    """
     from numba import njit
 
     from fedmpi.local.coerce import accept, coerce, token_of
@@ -125,7 +138,7 @@ def typed_dispatcher(body: NumbaBody) -> Any:
     own = next(p for p in ("_", "__", "___") if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
-        f"{own}user": compile_body(body.function, body.boundscheck),
+        f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed),
         f"{own}accept": accept,
         f"{own}coerce": coerce,
         f"{own}result": token_of(body.type.result, f"{body.name}: result"),

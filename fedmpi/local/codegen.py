@@ -17,7 +17,7 @@ import numpy as np
 
 from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
-from fedmpi.local.bodies import LocalBody
+from fedmpi.local.bodies import LocalBody, NumbaBody
 from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
 from fedmpi.local.records import record_of
 from fedmpi.local.sparse import Csr
@@ -33,6 +33,12 @@ class Var:
 
     text: str
     type: Type
+
+
+class Given(Var):
+    """The state of a loop as its body gets it; ``consuming`` is a call that could write into it: its line and text."""
+
+    consuming: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class Generator:
     scope: dict[str, Any] = field(default_factory=dict)
     parameters: list[str] = field(default_factory=list)
     signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
-    dense: bool = False  # sparse rows become arrays before user code sees them
+    dense: bool = False  # stored rows become arrays before user code sees them
+    in_place: bool = False  # kernels may write into a state that the text owns
     indent: int = 1
     count: int = 0
 
@@ -217,7 +224,15 @@ class Generator:
         else:
             text = self.text(argument)
             parts = [f"{text}[{i}]" for i in function.fields]
-        return self.bind(f"{name}({', '.join(parts)})", expr.type)
+        made = self.bind(f"{name}({', '.join(parts)})", expr.type)
+        for position, i in enumerate(function.fields if self.in_place else ()):
+            given = argument.parts[i] if isinstance(argument, Parts) else None
+            if isinstance(given, Given) and isinstance(function, NumbaBody):
+                form = function.consuming(position)
+                if form is not None:
+                    line = self.lines[-1].replace(f"{name}(", f"{self.constant('C', form)}(", 1)
+                    given.consuming = len(self.lines) - 1, line
+        return made
 
     def apply(self, expr: Apply, args: list[Any]) -> Any:
         match expr.op:
@@ -264,12 +279,28 @@ class Generator:
 
     def reduce(self, sequence: Any, state: Var, function: Any, type_: Type) -> Var:
         """Write the loop that folds a sequence into ``state``."""
+        before = len(self.lines)
         with self.loop(sequence) as element:
             pair = StructType([type_, element.type])
-            given = Var(f"{self.helper('shared')}({state.text})", type_)
+            given = Given(f"{self.helper('shared')}({state.text})", type_)
             result = self.invoke(function, Parts((given, element), pair), type_)
+            if self.in_place and given.consuming is not None:
+                self.consume(before, state, given, result)
             self.line(f"{state.text} = {self.helper('coerce')}({self.text(result)}, {self.token(type_)})")
         return state
+
+    def consume(self, before: int, state: Var, given: Given, result: Var) -> None:
+        """Let a call write into the state where nothing else reads it and its result is the next state.
+
+        The state begins as a copy then: what it is made of may be somebody else's.
+        """
+        at, call = given.consuming or (0, "")
+        uses = [line for line in self.lines[before:] if given.text in line]
+        if len(uses) != 1 or not self.lines[at].strip().startswith(f"{result.text} = "):
+            return
+        self.lines[at] = call.replace(given.text, state.text)
+        begun = max(i for i in range(before) if self.lines[i].strip().startswith(f"{state.text} = "))
+        self.lines[begun] = self.lines[begun].replace(" = coerce(", f" = {self.helper('fresh')}(", 1)
 
     @contextlib.contextmanager
     def loop(self, sequence: Any) -> Iterator[Any]:

@@ -90,6 +90,11 @@ def coerce(value: Any, token: TypeToken) -> Any:
     return _interpreted(value, token)
 
 
+def fresh(value: Any, token: TypeToken) -> Any:
+    """Return a value as the declared type, in arrays that nobody else has."""
+    return _interpreted(value, token)
+
+
 def shared(value: Any) -> Any:
     """Return a value with its arrays read-only, as arguments are: one compiled form of what is called serves both."""
     return _interpreted(value)
@@ -222,6 +227,20 @@ def _accept(value: Any, token: Any) -> Any:
 @overload(coerce, strict=False)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
     return _edge(value, token.type, token.label, own=True)
+
+
+@overload(fresh, strict=False)
+def _fresh(value: Any, token: Any) -> Any:
+    match token.type:
+        case StructType():
+            order = _order(value, token.type, token.label)
+            scope: dict[str, Any] = {"Record": record_of(token.type), "fresh": fresh}
+            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
+            parts = ", ".join(f"fresh(value[{k}], T{i})" for i, k in enumerate(order))
+            return _function("own", "value, token", f"    return Record({parts})\n", scope)
+        case TensorType(_, shape) if shape != () and getattr(value, "mutable", False):
+            return _function("own", "value, token", "    return coerce(value, token).copy()\n", {"coerce": coerce})
+    return _function("own", "value, token", "    return coerce(value, token)\n", {"coerce": coerce})
 
 
 @overload(shared, strict=False)

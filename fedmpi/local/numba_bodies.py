@@ -13,29 +13,34 @@ from typing import Any
 
 from numba import njit
 from numba.core import errors, ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, run_frontend
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.inline_closurecall import length_of_iterator
 from numba.core.ir_utils import mk_unique_var
 from numba.core.registry import cpu_target
 from numba.core.untyped_passes import InlineClosureLikes
 
+from fedmpi.local.in_place import consuming_call, consuming_form, resolved
 from fedmpi.local.numba_types import length_of_iterator as our_length_of_iterator
 from fedmpi.local.records import record_class
 
 Pairs = list[tuple[str, Any]]
 
 
-def compile_body(function: Any, boundscheck: bool, helpers: dict[Any, Any] | None = None) -> Any:
+def compile_body(
+    function: Any, boundscheck: bool, helpers: dict[Any, Any] | None = None, *, consumed: str | None = None
+) -> Any:
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
-    ``helpers`` holds the dispatchers of those: one for each function and body.
+    ``helpers`` holds the dispatchers of those: one for each function and body.  ``consumed`` names a parameter that the
+    body's kernel may write into (see `in_place`).
     """
     known = {} if helpers is None else helpers
 
     class BodyCompiler(CompilerBase):
         def define_pipelines(self) -> list[Any]:
             self.state.compile_helper = lambda helper: _helper(helper, boundscheck, known)
+            self.state.consumed = consumed
             pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
             pipeline.finalize()
@@ -64,6 +69,8 @@ class _Rewrite(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         unused: set[str] = set()  # variables that held dict, OrderedDict or a list of pairs
         changed = False
+        if state.consumed is not None:
+            changed = _write_in_place(state.func_ir, state.consumed)
         for block in state.func_ir.blocks.values():
             body: list[Any] = []
             for statement in block.body:
@@ -74,6 +81,25 @@ class _Rewrite(FunctionPass):
         for block in state.func_ir.blocks.values():
             block.body = [s for s in block.body if not (isinstance(s, ir.Assign) and s.target.name in unused)]
         return changed
+
+
+def can_consume(function: Any, parameter: str) -> bool:
+    """Tell whether a body's kernel may write into a parameter that is the caller's to give away."""
+    return consuming_call(run_frontend(function), parameter) is not None
+
+
+def _write_in_place(func_ir: Any, parameter: str) -> bool:
+    """Put the in-place form in the place of the kernel that `consuming_call` finds."""
+    call = consuming_call(func_ir, parameter)
+    assert call is not None
+    block = next(iter(func_ir.blocks.values()))
+    form = ir.Global("consuming_form", consuming_form(resolved(func_ir, call.value.func)), call.loc)
+    name = ir.Var(block.scope, mk_unique_var("$consuming_form"), call.loc)
+    func_ir._definitions[name.name].append(form)
+    at = block.body.index(call)
+    block.body.insert(at, ir.Assign(form, name, call.loc))
+    call.value.func = name
+    return True
 
 
 def _replacement(state: Any, block: Any, statement: Any, unused: set[str]) -> Iterator[Any]:

@@ -104,7 +104,7 @@ class _Writer:
     """Writes ``entry(progress, state…, count, columns…, kept…, shared…)``."""
 
     def __init__(self, plan: Plan, stage: Stage, layout: Layout, forms: Forms, dense: bool) -> None:
-        self.generator = g = Generator(dense=dense)
+        self.generator = g = Generator(dense=dense, in_place=True)
         self.lift = Lift(g, lambda node: node.member)
         i64, f64 = np.dtype(np.int64), np.dtype(np.float64)
         state = [(f64, 2), (np.dtype(np.int32), 1), (i64, 1), (i64, 2), (i64, 1), (f64, 1), (layout.plain_dtype, 1)]
