@@ -67,14 +67,10 @@ def add_block(
     """
     m = terms.size
     if most >= _BEYOND:
+        keys, digits = _widen(slots, keys, digits, notes, at, terms, _BEYOND, client)
         most = np.int64(0)
         for i in range(m):
-            size = _magnitude(terms[i])
-            if size >= _BEYOND:
-                keys, digits = _widen(slots, keys, digits, notes, at + i, terms[i], client)
-                terms[i] = 0.0
-            else:
-                most = max(most, size)
+            most = max(most, _magnitude(terms[i]))
     if most == 0:
         return keys, digits
     # The first plane whose quantum is at most twice the largest term: those above would get zeros.
@@ -88,9 +84,7 @@ def add_block(
         p += 2
     notes[LAST] = max(notes[LAST], p - 1 if some else p - 2)
     if rest:  # bits below the last plane
-        for i in range(m):
-            if terms[i] != 0.0:
-                keys, digits = _widen(slots, keys, digits, notes, at + i, terms[i], client)
+        keys, digits = _widen(slots, keys, digits, notes, at, terms, 1, client)
     return keys, digits
 
 
@@ -122,36 +116,52 @@ def _cut(plane: Any, below: Any, terms: Any, constant: Any, constant_below: Any)
 
 
 @njit(**_JIT)
-def _widen(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: Any, client: Any) -> Any:
-    """Add a term of any size, or note that it is not finite, in the wide store; return keys and digits."""
+def _widen(slots: Any, keys: Any, digits: Any, notes: Any, at: Any, terms: Any, least: Any, client: Any) -> Any:
+    """Move the terms from a magnitude on (``least`` are its bits), infinities and NaN too, to the wide store.
+
+    Returns keys and digits.
+    """
+    rows = notes[ROWS]
+    for i in range(terms.size):
+        if slots[at + i] == 0 and _magnitude(terms[i]) >= least:
+            rows += 1
+    if rows > keys.size:
+        keys, digits = _grown(keys, digits, rows)
+    for i in range(terms.size):
+        if _magnitude(terms[i]) >= least:
+            _add_wide(slots, keys, digits, notes, at + i, terms[i], client)
+            terms[i] = 0.0
+    return keys, digits
+
+
+@njit(**_JIT)
+def _grown(keys: Any, digits: Any, rows: Any) -> Any:
+    """Return keys and digits with room for ``rows`` rows and as many again."""
+    more_keys, more_digits = np.zeros(2 * rows, np.int64), np.zeros((2 * rows, WIDE), np.int64)
+    for row in range(keys.size):  # assigning slices would compile, and format, an error of unequal shapes: seconds
+        more_keys[row] = keys[row]
+        for k in range(WIDE):
+            more_digits[row, k] = digits[row, k]
+    return more_keys, more_digits
+
+
+@njit(**_JIT)
+def _add_wide(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: Any, client: Any) -> None:
+    """Add a term of any size to the wide store, which has room for it, or note that it is not finite."""
     row = np.int64(slots[element]) - 1
     if row < 0:
         row = notes[ROWS]
         notes[ROWS] += 1
         slots[element] = notes[ROWS]
-        if row == keys.size:
-            keys, digits = _grown(keys, digits)
         keys[row] = element
     if np.isfinite(term):
         exact.add_term(digits[row], term)
-        return keys, digits
+        return
     kind = 0 if np.isnan(term) else 1 if term > 0 else 2
     digits[row, exact.DIGITS + kind] += 1
     if notes[SPECIALS] == 0:
         notes[CLIENT], notes[ELEMENT], notes[KIND] = client, element, kind
     notes[SPECIALS] += 1
-    return keys, digits
-
-
-@njit(**_JIT)
-def _grown(keys: Any, digits: Any) -> Any:
-    size = max(2 * keys.size, 16)
-    more_keys, more_digits = np.zeros(size, np.int64), np.zeros((size, digits.shape[1]), np.int64)
-    for row in range(keys.size):  # assigning slices would compile, and format, an error of unequal shapes: seconds
-        more_keys[row] = keys[row]
-        for k in range(digits.shape[1]):
-            more_digits[row, k] = digits[row, k]
-    return more_keys, more_digits
 
 
 @njit(**_JIT)
@@ -161,11 +171,7 @@ def carry(planes: Any, slots: Any, keys: Any, digits: Any, notes: Any) -> Any:
         if _carry(planes[p], planes[p - 1], _CUT[p - 1]):
             notes[FIRST] = min(notes[FIRST], p - 1)
     if notes[FIRST] == 0:
-        limit = 2.0 ** (TOP + WIDTH)
-        for i in range(planes.shape[1]):
-            if abs(planes[0, i]) >= limit:
-                keys, digits = _widen(slots, keys, digits, notes, i, planes[0, i], -1)
-                planes[0, i] = 0.0
+        keys, digits = _widen(slots, keys, digits, notes, 0, planes[0], _BEYOND, -1)
     return keys, digits
 
 

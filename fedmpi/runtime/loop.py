@@ -7,7 +7,7 @@ to the accumulator: nothing of Python runs between the clients.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,6 +153,7 @@ class _Writer:
     def reduce(self, stage: Stage, layout: Layout) -> None:
         """Write what adds a client's terms."""
         g = self.generator
+        groups: dict[_Kind, list[tuple[str, int]]] = {}
         for node, leaves in zip(stage.reductions, layout.leaves, strict=True):
             texts = self.leaves(self.lift(node.inputs[0]), node.inputs[0].member)
             weight = "1.0"
@@ -161,35 +162,57 @@ class _Writer:
                 g.scope["float64"] = np.float64
                 weight = g.bind(f"float64({texts[-1]})", TensorType(np.float64)).text
             for leaf, text in zip(leaves, texts, strict=True):
-                self.add(leaf, text, "1.0" if leaf.is_weight else weight)
+                kind = _Kind(
+                    leaf.exact, leaf.is_integer, leaf.dtype, bool(leaf.shape), "1.0" if leaf.is_weight else weight
+                )
+                groups.setdefault(kind, []).extend(self.terms(leaf, text))
+        for kind, terms in groups.items():
+            self.add(kind, terms)
         if stage.reductions:
             g.line(f"if client % {g.constant('N', _clients())} == {_clients() - 1}:")
             g.line(f"    {self.state[2]}, {self.state[3]} = {g.helper('carry')}({', '.join(self.state[:5])})")
 
-    def add(self, leaf: Leaf, text: str, weight: str) -> None:
-        """Write the addition of one tensor."""
-        g = self.generator
+    def terms(self, leaf: Leaf, text: str) -> list[tuple[str, int]]:
+        """Return the terms of a tensor, as flat arrays or scalars of real numbers, and where they are added."""
+        if leaf.shape:
+            flat = f"{text}.reshape(-1)"
+            if leaf.dtype.kind == "c":
+                flat += f".view({self.generator.constant('F', np.dtype(f'f{leaf.dtype.itemsize // 2}').type)})"
+            return [(f"{self.generator.helper('shared')}({flat})", leaf.at)]
         if leaf.dtype.kind == "c":
-            if leaf.shape:
-                real = np.dtype(f"f{leaf.dtype.itemsize // 2}").type
-                return self._add(leaf, f"{text}.reshape(-1).view({g.constant('F', real)})", weight, leaf.at, True)
-            self._add(leaf, f"{text}.real", weight, leaf.at, False)
-            return self._add(leaf, f"{text}.imag", weight, leaf.at + 1, False)
-        return self._add(leaf, f"{text}.reshape(-1)" if leaf.shape else text, weight, leaf.at, bool(leaf.shape))
+            return [(f"{text}.real", leaf.at), (f"{text}.imag", leaf.at + 1)]
+        return [(text, leaf.at)]
 
-    def _add(self, leaf: Leaf, text: str, weight: str, at: int, is_array: bool) -> None:
+    def add(self, kind: _Kind, terms: list[tuple[str, int]]) -> None:
+        """Write the addition of terms of one kind: once, in a loop if there are several, for it is long when compiled."""
         g, (planes, slots, keys, digits, notes, room, plain) = self.generator, self.state
-        if not leaf.exact:
-            name = g.helper("add_plain" if is_array else "add_plain_float")
-            g.line(f"{name}({plain}, {notes}, {at}, {text}, {weight}, client)")
-            return
-        state = f"{planes}, {slots}, {keys}, {digits}, {notes}, {room}, {at}, {text}"
-        if leaf.is_integer:
-            name = g.helper("add_integers" if is_array else "add_integer")
-            g.line(f"{keys}, {digits} = {name}({state}, client)")
+        (text, at), indent = terms[0], ""
+        if len(terms) > 1:
+            parts, k = g.name(), g.name()
+            g.line(f"{parts} = ({', '.join(text for text, _ in terms)})")
+            g.line(f"for {k} in range({len(terms)}):")
+            places = g.constant("A", tuple(at for _, at in terms))
+            text, place, indent = f"{parts}[{k}]", f"{places}[{k}]", "    "
         else:
-            name = g.helper("add_floats" if is_array else "add_float")
-            g.line(f"{keys}, {digits} = {name}({state}, {weight}, client)")
+            place = str(at)
+        if not kind.exact:
+            name = g.helper("add_plain" if kind.is_array else "add_plain_float")
+            g.line(f"{indent}{name}({plain}, {notes}, {place}, {text}, {kind.weight}, client)")
+            return
+        state = f"{planes}, {slots}, {keys}, {digits}, {notes}, {room}, {place}, {text}"
+        name = ("add_integer" if kind.is_integer else "add_float") + "s" * kind.is_array
+        weight = "" if kind.is_integer else f"{kind.weight}, "
+        g.line(f"{indent}{keys}, {digits} = {g.helper(name)}({state}, {weight}client)")
+
+
+class _Kind(NamedTuple):
+    """What has to be the same for terms to be added by one loop; ``weight`` is a text."""
+
+    exact: bool
+    is_integer: bool
+    dtype: Any
+    is_array: bool
+    weight: str
 
 
 def _clients() -> int:

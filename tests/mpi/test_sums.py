@@ -17,20 +17,18 @@ pytestmark = pytest.mark.mpi
 F32, F64 = np.float32, np.float64
 WAYS = [(False, False), (True, False), (True, True)]  # fuse, server_trains
 
-FLOATS = collections.OrderedDict(
-    w=(F32, [3, 2]), s=F32, d=(F64, [5]), t=F64, c=(np.complex64, [2]), z=np.complex128, empty=(F32, [0])
-)
+FLOATS = collections.OrderedDict(w=(F32, [3, 2]), s=F32, d=(F64, [5]), t=F64, c=(np.complex64, [2]), z=np.complex128)
 INTEGERS = collections.OrderedDict(
     (name, (np.dtype(name).type, [2] * (i % 2)))
     for i, name in enumerate(("int8", "uint16", "uint8", "int16", "uint32", "uint64", "int64", "int32"))
 )
-MIXED = collections.OrderedDict(w=(F32, [3, 2]), d=F64, c=(np.complex128, [2]))
+MIXED = collections.OrderedDict(w=(F32, [3, 2]), d=F64, c=(np.complex128, [2]), empty=(F32, [0]))
 ALL = collections.OrderedDict(floats=FLOATS, integers=INTEGERS)
 
 
 @fm.federated_computation(fm.type_at_clients(ALL), fm.type_at_clients(F32))
 def everything(values, weights):
-    return fm.federated_sum(values), fm.federated_mean(values["floats"], weights)
+    return fm.federated_sum(values), fm.federated_mean((values["floats"]["s"], values["floats"]["c"]), weights)
 
 
 @fm.federated_computation(fm.type_at_clients((F64, [2])), fm.type_at_clients(np.int64))
@@ -209,7 +207,12 @@ def test_the_other_modes(comm, reduction):
     """Close to the exact sums; in a compiled loop the same as client by client; integers and weights exact."""
     rng = np.random.default_rng(5)
     values = [
-        {"w": rng.normal(size=(3, 2)).astype(F32), "d": rng.normal(), "c": rng.normal(size=4).view(np.complex128)}
+        {
+            "w": rng.normal(size=(3, 2)).astype(F32),
+            "d": rng.normal(),
+            "c": rng.normal(size=4).view(np.complex128),
+            "empty": [],
+        }
         for _ in range(9)
     ]
     weights = rng.integers(2**50, 2**59, 9).tolist()
