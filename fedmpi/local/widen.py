@@ -1,8 +1,7 @@
 """Pixels: images kept as bytes, u, that stand for the numbers u / 255.
 
-The softmax kernels take rows of them as `fedmpi.local.sparse.Pixels`; anything else reads them as float32 or float64
-after `widen`.  `is_pixels` says whether numbers can be kept as bytes without the loss of a bit, and `narrow` does so.
-All arrays are C-contiguous, of any shape.
+The softmax kernels take rows of them as `fedmpi.local.sparse.Pixels`; other compiled code reads them as float32 or
+float64 after `widen`.  (`fedmpi.local.pixels` has the same in NumPy, and tells which numbers can be kept so.)
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from numba.extending import intrinsic
 
 from fedmpi.local.kernel import jit
 from fedmpi.local.simd import Value, Vectors, emitter
-
-BLOCK = 1024  # numbers that are compared before the answer is looked at
 
 
 @jit
@@ -62,35 +59,3 @@ def widen_flat(typing: Any, data: Any, out: Any) -> Any:
             builder.store(quotient(builder.load(v.at(source, i)), v.element), v.at(target, i))
 
     return emitter(out.dtype, (data, out), types.void, emit)
-
-
-@jit
-def is_pixels(x: Any) -> bool:
-    """Tell whether every number of `x` is, to the bit, u / 255 in the dtype of `x` for some u in 0..255."""
-    flat = x.reshape(-1)
-    room, bytes_ = np.empty(BLOCK, x.dtype), np.empty(BLOCK, np.uint8)
-    for start in range(0, flat.size, BLOCK):
-        part = flat[start : start + BLOCK]
-        _nearest(part, bytes_)
-        widen_flat(bytes_[: part.size], room[: part.size])
-        wrong = 0
-        for i in range(part.size):
-            wrong += (part[i] != room[i]) | (np.signbit(part[i]))
-        if wrong:
-            return False
-    return True
-
-
-@jit
-def narrow(x: Any, out: Any) -> None:
-    """Write the bytes u of the pixels `x`, of which `is_pixels` is true, into uint8 `out` of the same size."""
-    if x.size != out.size:
-        raise ValueError("narrow: x and out must have one size")
-    _nearest(x.reshape(-1), out.reshape(-1))
-
-
-@jit
-def _nearest(x: Any, out: Any) -> None:
-    for i in range(x.size):
-        u = x[i] * x.dtype.type(255) + x.dtype.type(0.5)
-        out[i] = np.uint8(np.int32(u)) if 0 <= u < 256 else np.uint8(0)  # a number out of range, or nan, is no pixel

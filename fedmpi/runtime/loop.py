@@ -184,7 +184,7 @@ class _Writer:
         return [(text, leaf.at)]
 
     def add(self, kind: _Kind, terms: list[tuple[str, int]]) -> None:
-        """Write the addition of terms of one kind: once, in a loop if there are several, for it is long when compiled."""
+        """Write the addition of terms of one kind, once: in a loop if there are several, for it is long to compile."""
         g, (planes, slots, keys, digits, notes, room, plain) = self.generator, self.state
         (text, at), indent = terms[0], ""
         if len(terms) > 1:
