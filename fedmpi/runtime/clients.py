@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmpi.local.codegen import NotCompilable, Parts
+from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
 from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError, label
@@ -68,16 +68,12 @@ class ClientWork:
             return False
         if not len(call.mine) or not (stage.reductions or self.ready.steps):
             return not len(call.mine) and not call.plan.kept
-
         columns = self.ready.columns
         forms = tuple(call.values[node].forms for node in columns)
         sparse = any("sparse" in each for each in forms)
         if not columns or not call.program.fuses(self.level, len(call.mine), sparse=sparse):
             return False
-        try:
-            loop = call.program.loop(self.level, forms)
-        except NotCompilable:
-            loop = None
+        loop = call.program.loop(self.level, forms)
         if loop is None:
             return False
         progress = np.full(3, -1, dtype=np.int64)
@@ -87,7 +83,9 @@ class ClientWork:
             wide, kept = loop.run(progress, state, data, call.values.__getitem__)
         except Exception as error:
             batch, client, step = progress.tolist()
-            raise self._failed(error, self.ready.steps[step], client, batch) from error
+            if client < 0:
+                raise  # before the first client
+            raise self._failed(error, (*self.ready.steps, *stage.reductions)[step], client, batch) from error
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):

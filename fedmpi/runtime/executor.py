@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.log import logger
 from fedmpi.runtime.ownership import assign, hash_of, homes
 from fedmpi.runtime.plan import Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
@@ -37,7 +37,6 @@ from fedmpi.runtime.rounds import NOTHING, Round, Words
 from fedmpi.runtime.sizes import work
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
-_log = logging.getLogger("fedmpi")
 
 
 class Execution(Round):
@@ -233,7 +232,7 @@ class Execution(Round):
             found = None if parts is None else sums.merge(parts)
             if found is not None:
                 node = stage.reductions[found.reduction]
-                _log.warning("%s: %s at %s: %s", self.comm.whereabouts(), node.op, node.where, found)
+                logger.warning("%s: %s at %s: %s", self.comm.whereabouts(), node.op, node.where, found)
         if self.comm.rank == 0:
             for index, node in enumerate(stage.reductions):
                 self.values[node] = self.attempt(functools.partial(self.finish, node, sums, index))

@@ -12,6 +12,7 @@ from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
 from fedmpi.local.messages import Parcel
+from fedmpi.runtime.log import logger
 from fedmpi.runtime.plan import REDUCTIONS, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
 
@@ -87,6 +88,16 @@ class Program:
                 stage = self.plan.stages[level]
                 self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms)
             except NotCompilable:
+                self._loops[key] = None
+            except Exception as error:
+                # Each local computation has been compiled by itself: what Numba finds wrong with all of them together
+                # must not end a run that goes on without.
+                if self.fuse:
+                    raise
+                first = str(error).strip().partition("\n")[0]
+                logger.warning(
+                    "%s: its clients are run one by one: %s: %s", self.plan.name, type(error).__name__, first
+                )
                 self._loops[key] = None
         return self._loops[key]
 
