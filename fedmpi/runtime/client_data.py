@@ -61,7 +61,7 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], 
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
         seen = step.attempt(lambda: _surveyed(column, storage, mine))
-        step.check_in(f"client_data of {member}, stored {storage}", len(values), homes(owner))
+        step.check_in(f"client_data, {storage}, of {member}", len(values), homes(owner))
         step.agree()
         if chooses(member, storage):
             parts = comm.allgather_bytes(seen.reshape(-1).view(np.uint8))

@@ -96,11 +96,11 @@ class MpiContext:
         if not self._is_placed(computation):
             return self._invoke_local(computation, argument)
         program = self.program(computation, argument)
-        execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
+        ranks = hosts(self.comm.size, self.server_trains)
+        execution = Execution(self.comm, program, ranks, self.num_clients, stays=resident)
         with execution:
             execution.run(argument)
-            if not resident:
-                execution.gather()
+            execution.gather()
         # Outside of the call: what a container of the user's makes of the values concerns no other rank.
         return _result(execution, program.plan.result, computation.type_signature.result)
 
@@ -155,7 +155,7 @@ class MpiContext:
         with Round(self.comm, NAME) as step:
             data = step.attempt(lambda: from_arrays(arrays, offsets, type_, batch_size, storage, ranks, self.comm.rank))
             clients, homes = (UNKNOWN, UNKNOWN) if data is None else (len(data), data.homes)
-            step.check_in(f"{NAME}, batch_size {batch_size}, stored {storage}", clients, homes)
+            step.check_in(f"{NAME}, {storage}, batch_size {batch_size}", clients, homes)
             step.agree()
         return data  # type: ignore[no-any-return]
 

@@ -48,6 +48,11 @@ def test_one_value_for_each_client():
     offsets = np.array(OFFSETS)
     data = make(type_=BATCH, batch_size=None, offsets=offsets)
     assert [y.tolist() for _, y in data.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]]
+    offsets[:] = 1 << 40
+    assert [y.tolist() for _, y in data.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]], "what may change is copied"
+    offsets = np.array(OFFSETS)
+    offsets.flags.writeable = False
+    data = make(type_=BATCH, batch_size=None, offsets=offsets)
     assert np.shares_memory(data.column.arrays[1], offsets)
     plain = make(Y, type_=(np.int32, [None]), batch_size=None)
     assert [y.tolist() for y in plain.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]]
