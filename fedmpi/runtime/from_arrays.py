@@ -122,11 +122,15 @@ def _offsets(offsets: Any, leaves: list[Named]) -> Array:
             raise ArgumentError(f"as many rows as {', '.join(first_path)} has, {len(first)}", str(len(array))).inside(
                 ", ".join(path)
             )
-    given = np.asarray(offsets)
+    try:
+        given = np.asarray(offsets)
+    except ValueError:  # parts of different lengths
+        given = np.empty(0, dtype=object)
     if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
-        raise ArgumentError(
-            "int64[clients + 1], where each client's rows begin and the last one's end", describe(given)
-        ).inside("offsets")
+        found = describe(offsets if given.dtype == object else given)
+        raise ArgumentError("int64[clients + 1], where each client's rows begin and the last one's end", found).inside(
+            "offsets"
+        )
     bounds = np.ascontiguousarray(given, dtype=np.int64).view(np.ndarray)
     bounds = bounds.copy() if given.flags.writeable else bounds.view()
     falls = np.flatnonzero(bounds[1:] < bounds[:-1])
