@@ -74,7 +74,7 @@ class ClientData:
 
     @functools.cached_property
     def homes(self) -> int:
-        """A hash of which rank owns which client, of a cohort also of which clients they are: for ranks to compare."""
+        """A hash of which rank owns which client, and of which they are where that is known: for ranks to compare."""
         return zlib.crc32(self.owner.tobytes(), self._selected)
 
     @property
@@ -91,10 +91,14 @@ class ClientData:
         """Return the number of clients on all ranks."""
         return len(self.owner)
 
+    def members_here(self) -> Iterator[Any]:
+        """Return the values of this rank's clients, in the order of their indices."""
+        return (self.column[i] for i in self.positions)
+
     def members(self) -> Iterator[Any]:
         """Return the values of all clients, in the order of their indices; for data that is `complete`."""
         if self.shared is None:
-            return (self.column[i] for i in self.positions)
+            return self.members_here()
         column = self.shared.column
         return iter(column) if self.rows is None else (column[i] for i in self.rows)
 

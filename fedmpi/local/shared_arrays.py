@@ -60,6 +60,7 @@ def batch_offsets(offsets: Array, size: int) -> tuple[Array, Array]:
     """
     batches = np.zeros(len(offsets), dtype=np.int64)
     count = np.diff(offsets)
+    size = min(size, int(count.max(initial=1)))  # no batch is larger: sums with it do not overflow
     if count.min(initial=size) > 0 and count.max(initial=0) <= size:
         batches = np.arange(len(offsets))  # one batch a client: the offsets serve as they are
         batches.flags.writeable = False

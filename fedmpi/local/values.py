@@ -311,6 +311,8 @@ def as_record(value: Any, type_: Type) -> Any:
             return record(*(as_record(v, t) for v, t in zip(value, type_, strict=True)))
         case SequenceType(element):
             return [as_record(v, element) for v in value]
+        case TensorType() if isinstance(value, np.ndarray):
+            return _readonly(value)  # others may have it too, what was computed before included
     return value
 
 

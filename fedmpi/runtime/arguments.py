@@ -42,7 +42,7 @@ def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: boo
     try:
         parts = [None] * len(type_) if not server and _at_server(type_) else struct_parts(argument, type_)
     except ArgumentError as error:
-        raise error.inside(label(path)) from None
+        raise (error.inside(label(path)) if path else error) from None
     out = []
     for i, ((name, part_type), part) in enumerate(zip(type_.items(), parts, strict=True)):
         out += split(part, part_type, (*path, name if name is not None else str(i)), server=server)

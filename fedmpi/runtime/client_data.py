@@ -8,7 +8,7 @@ import numpy as np
 
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.to_type import to_type
-from fedmpi.language.types import FederatedType, Type
+from fedmpi.language.types import FederatedType, FunctionType, Type
 from fedmpi.local.client_data import ClientData, Ranks
 from fedmpi.local.columns import Column
 from fedmpi.local.messages import from_bytes, to_bytes
@@ -18,6 +18,7 @@ from fedmpi.local.values import ArgumentError, describe
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.ownership import assign, homes
+from fedmpi.runtime.plan import contains
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
 
@@ -28,7 +29,9 @@ def member_type(type_: Any, operation: str = "client_data") -> Type:
     if isinstance(declared, FederatedType):
         if declared.placement is not CLIENTS:
             raise TypeError(f"{operation}: type must be {{T}}@CLIENTS or T, found {declared}")
-        return declared.member
+        declared = declared.member
+    if contains(declared, (FederatedType, FunctionType)):
+        raise TypeError(f"{operation}: type must be made of tensors, structs and sequences, found {declared}")
     return declared
 
 
@@ -61,7 +64,7 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], 
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
         seen = step.attempt(lambda: _surveyed(column, storage, mine))
-        step.check_in(f"client_data of {member}, stored {storage}", len(values), homes(owner))
+        step.check_in(f"client_data, {storage}, of {member}", len(values), homes(owner))
         step.agree()
         if chooses(member, storage):
             parts = comm.allgather_bytes(seen.reshape(-1).view(np.uint8))

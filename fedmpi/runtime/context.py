@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
@@ -15,7 +17,7 @@ from fedmpi.local.codegen import Parts
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
-from fedmpi.local.values import ArgumentError, normalise, present
+from fedmpi.local.values import ArgumentError, describe, normalise, present
 from fedmpi.runtime import records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, parts_of, refuse, split
@@ -58,17 +60,18 @@ class MpiContext:
         nonfinite: str = "propagate",
         fuse: bool | None = None,
     ) -> None:
-        for name, value, choices in (("reduction", reduction, MODES), ("nonfinite", nonfinite, NONFINITE)):
-            if value not in choices:
-                expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
-                raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
-        if num_clients is not None and (not isinstance(num_clients, int) or num_clients < 0):
+        _check_choice("server_trains", server_trains, (False, True))
+        _check_choice("reduction", reduction, MODES)
+        _check_choice("nonfinite", nonfinite, NONFINITE)
+        _check_choice("fuse", fuse, (None, True, False))
+        count = num_clients is None or (isinstance(num_clients, int | np.integer) and num_clients >= 0)
+        if not count or isinstance(num_clients, bool):
             raise ValueError(f"MpiContext: num_clients must be a number of clients or None, found {num_clients!r}")
         self._given = comm
         self._comm: Communicator | None = None
         self.server_trains = server_trains
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
-        self.num_clients = num_clients
+        self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Computation, Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
@@ -96,11 +99,11 @@ class MpiContext:
         if not self._is_placed(computation):
             return self._invoke_local(computation, argument)
         program = self.program(computation, argument)
-        execution = Execution(self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients)
+        ranks = hosts(self.comm.size, self.server_trains)
+        execution = Execution(self.comm, program, ranks, self.num_clients, stays=resident)
         with execution:
             execution.run(argument)
-            if not resident:
-                execution.gather()
+            execution.gather()
         # Outside of the call: what a container of the user's makes of the values concerns no other rank.
         return _result(execution, program.plan.result, computation.type_signature.result)
 
@@ -155,7 +158,7 @@ class MpiContext:
         with Round(self.comm, NAME) as step:
             data = step.attempt(lambda: from_arrays(arrays, offsets, type_, batch_size, storage, ranks, self.comm.rank))
             clients, homes = (UNKNOWN, UNKNOWN) if data is None else (len(data), data.homes)
-            step.check_in(f"{NAME}, batch_size {batch_size}, stored {storage}", clients, homes)
+            step.check_in(f"{NAME}, {storage}, batch_size {batch_size}", clients, homes)
             step.agree()
         return data  # type: ignore[no-any-return]
 
@@ -167,6 +170,13 @@ class MpiContext:
     def is_server(self) -> bool:
         """Whether this is rank 0."""
         return self.comm.rank == 0
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse an option that is none of its choices; 1 is not True."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+        raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
 
 
 def _normalised(argument: Any, type_: Type) -> Any:
@@ -247,6 +257,8 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
+    if not isinstance(computation, Computation):
+        raise TypeError(f"plan: computation must be a computation, found {describe(computation)}")
     made = build(computation)
     made.mode = getattr(get_default_context(), "reduction", made.mode)
     return made

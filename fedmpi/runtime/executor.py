@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData, Ranks
-from fedmpi.local.columns import Column
+from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.messages import from_bytes, to_bytes
@@ -42,16 +43,19 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 class Execution(Round):
     """The state of one call on one rank."""
 
-    def __init__(self, comm: Communicator, program: Program, hosts: list[int], num_clients: int | None) -> None:
+    def __init__(
+        self, comm: Communicator, program: Program, hosts: list[int], num_clients: int | None, *, stays: bool = False
+    ) -> None:
         super().__init__(comm, program.plan.name)
         self.program, self.plan, self.hosts = program, program.plan, hosts
+        self.stays = stays  # results at the clients are not gathered
         self.num_clients = num_clients
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
         self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
         self.mine: Rows = np.empty(0, dtype=np.int64)
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = np.empty(0, dtype=np.uint8)
-        self.homes = 0  # a hash of `owner`
+        self.homes: list[int] = []  # hashes of the arguments' clients and their ranks
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
 
     def run(self, argument: Any) -> None:
@@ -109,7 +113,7 @@ class Execution(Round):
         if packed:
             # What every rank can open goes where the others are.
             leading = next((value for value in packed if not value.anywhere), packed[0])
-            self.owner, self.homes = leading.owner, leading.homes
+            self.owner, self.homes = leading.owner, [value.homes for value in packed]
         elif arguments:
             loads = np.zeros(self.num_clients or 0, dtype=np.int64)
             for node, values in arguments:
@@ -120,7 +124,7 @@ class Execution(Round):
         if packed:
             self.mine = leading.mine
         else:
-            self.homes = homes(self.owner)
+            self.homes = [homes(self.owner)]
             self.mine = np.flatnonzero(self.owner == self.comm.rank)
 
     def run_unplaced(self) -> None:
@@ -194,14 +198,24 @@ class Execution(Round):
         if level == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{self.name} ({self.plan.computation.where})"
-            where = hash_of(self.homes, *(data.homes for _, data in self.moves)) if self.comm.size > 1 else UNKNOWN
-            server = self.open(self.program.fingerprint, clients, program, payload, where)
+            fingerprint = self.program.fingerprint ^ (self.stays << 3)  # only some ranks would wait in `gather`
+            server = self.open(fingerprint, clients, program, payload, self.arguments_hash())
             return server.status, server.payload
         if not self.program.levels[level].confirms:
             return 0, 0
         word = np.array([self.failure is not None, payload], dtype=np.int64)
         self.comm.bcast(word)
         return int(word[0]), int(word[1])
+
+    def arguments_hash(self) -> int:
+        """Return a hash of what is the same on every rank: values without a placement, clients and their ranks."""
+        if self.comm.size == 1 or self.failure is not None:
+            return UNKNOWN
+        common = self.program.common
+        if not common:
+            return hash_of(*self.homes)
+        column = pack(StructType([n.member for n in common]), [tuple(self.values[n] for n in common)])
+        return hash_of(*self.homes, zlib.crc32(to_bytes(column).data))
 
     def move(self) -> None:
         """Bring arguments together whose clients live on different ranks.
@@ -263,6 +277,8 @@ class Execution(Round):
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""
+        if self.stays:
+            return
         nodes, self.gathered = self.plan.gathered, {}
         if not nodes:
             return

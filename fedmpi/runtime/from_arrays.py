@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import zlib
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def from_arrays(
         views = tuple(array for array, _ in leaves)
         balance = functools.partial(assign, ranks=tuple(hosts))
         shared = SharedArrays(member, views, bounds, size, balance, storage)
-        data = ClientData(member, balance(shared.sizes()), rank, shared=shared)
+        of_whom = zlib.crc32(bounds.data)  # for ranks to compare
+        data = ClientData(member, balance(shared.sizes()), rank, shared=shared, selected=of_whom)
         data.column  # noqa: B018  # a rank that has clients makes it now, not in the first call
     except NotBytes as error:
         path = ", ".join(["arrays", f"client {error.position}", *error.leaf.path])
@@ -108,7 +110,10 @@ def _array(value: Any, type_: TensorType, path: tuple[str, ...], storage: str) -
 
 
 def _offsets(offsets: Any, leaves: list[Named]) -> Array:
-    """Return the clients' offsets as int64[clients + 1], a view if they are that already."""
+    """Return the clients' offsets as int64[clients + 1]; what the caller could write to is copied.
+
+    Compiled code relies on them: another offset, after the checks, would be an address of its own.
+    """
     if not leaves:
         raise ArgumentError("a type with at least one tensor", "none").inside("type")
     first, first_path = leaves[0]
@@ -117,12 +122,17 @@ def _offsets(offsets: Any, leaves: list[Named]) -> Array:
             raise ArgumentError(f"as many rows as {', '.join(first_path)} has, {len(first)}", str(len(array))).inside(
                 ", ".join(path)
             )
-    given = np.asarray(offsets)
+    try:
+        given = np.asarray(offsets)
+    except ValueError:  # parts of different lengths
+        given = np.empty(0, dtype=object)
     if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
-        raise ArgumentError(
-            "int64[clients + 1], where each client's rows begin and the last one's end", describe(given)
-        ).inside("offsets")
-    bounds = np.ascontiguousarray(given, dtype=np.int64).view(np.ndarray).view()
+        found = describe(offsets if given.dtype == object else given)
+        raise ArgumentError("int64[clients + 1], where each client's rows begin and the last one's end", found).inside(
+            "offsets"
+        )
+    bounds = np.ascontiguousarray(given, dtype=np.int64).view(np.ndarray)
+    bounds = bounds.copy() if given.flags.writeable else bounds.view()
     falls = np.flatnonzero(bounds[1:] < bounds[:-1])
     if len(falls):
         k = int(falls[0])

@@ -19,8 +19,8 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Header:
-    """``status`` is 1 after a failure on rank 0; ``payload`` is in bytes; ``homes`` is a hash of which rank owns which
-    client; ``clients`` and ``homes`` may be `UNKNOWN`.
+    """``status`` is 1 after a failure on rank 0; ``payload`` is in bytes; ``homes`` is a hash of what every rank gives:
+    clients, the ranks that own them, values without a placement; ``clients`` and ``homes`` may be `UNKNOWN`.
     """
 
     fingerprint: int
@@ -59,14 +59,14 @@ class Header:
         if self.fingerprint != server.fingerprint:
             # The text may be cut, and says nothing of what a program is made of.
             same = server.program == self.program[: len(server.program)]
-            details = " (of one name: a constant, a type or a local computation is not the same)" if same else ""
-            return f"they run different programs{details}"
+            details = " (of one name: a constant, a type, a local computation or a context's option differs)"
+            return f"they run different programs{details if same else ''}"
         if self.call != server.call:
             return "they are calls apart"
         if UNKNOWN not in (self.clients, server.clients) and self.clients != server.clients:
             return "they pass different numbers of clients"
         if UNKNOWN not in (self.homes, server.homes) and self.homes != server.homes:
-            return "they pass different values at the clients, so that they differ in which rank owns which client"
+            return "they pass different arguments: values without a placement, clients, or which rank owns which client"
         return ""
 
 

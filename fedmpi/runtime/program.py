@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedmpi.language.placements import SERVER
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
@@ -133,6 +134,11 @@ class Program:
         from fedmpi.runtime.accumulator import Accumulator
 
         return Accumulator(layout)
+
+    @functools.cached_property
+    def common(self) -> list[Node]:
+        """The arguments that every rank reads."""
+        return [n for n in self.plan.inputs if not n.per_client and n.placement is not SERVER]
 
     @functools.cached_property
     def levels(self) -> list[Level]:

@@ -153,7 +153,7 @@ class _Result:
         Collective over ``comm`` if there is one.
         """
         resident = [value for _, value in self._parts if isinstance(value, ClientData)]
-        mine = [[_digest(value, data.type) for value in data.column] for data in resident]
+        mine = [[_digest(value, data.type) for value in data.members_here()] for data in resident]
         if not resident or comm is None or comm.size == 1:
             return mine
         together = b"".join(digest for one in mine for digest in one)

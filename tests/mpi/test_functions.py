@@ -222,3 +222,34 @@ def test_a_capture_waits_for_nothing_but_itself(comm):
     program = fc(body, AT_CLIENTS(F32), F32)
     assert "Reduce" not in str(fm.plan(program))
     assert fm.replicate(program([1.0], 2.0)) == [F32(3.0)]
+
+
+VECTOR = fm.to_type((F32, [2]))
+
+
+@fm.python_computation(VECTOR, result=VECTOR)
+def writes(x):
+    x[0] = 99
+    return x
+
+
+@fm.numba_computation(VECTOR)
+def twice(x):
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda v: fm.federated_map(writes, fm.federated_mean(v)),
+        lambda v: fm.federated_map(writes, fm.federated_map(twice, fm.federated_mean(v))),
+        lambda v: fm.federated_map(writes, fm.federated_map(twice, v)),
+        lambda v: fm.federated_map(writes, fm.federated_broadcast(fm.federated_sum(v))),
+    ],
+)
+def test_what_was_computed_before_is_read_only_too(comm, body):
+    program = fc(lambda v: (fm.federated_map(twice, v), body(v)), AT_CLIENTS(VECTOR))
+    for context in (fm.MpiContext(), fm.MpiContext(server_trains=True), fm.ReferenceContext()):
+        fm.set_default_context(context)
+        with pytest.raises(ValueError, match="read-only"):
+            program(3 * [np.ones(2, F32)])

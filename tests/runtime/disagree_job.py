@@ -56,6 +56,23 @@ match way:
         fm.replicate(1.0) if odd else mean([1.0])
     case "client data":
         fm.client_data([1, 2], np.int32) if odd else fm.client_data([1.0, 2.0], F32)
+    case "resident":
+        doubled = mapped(fm.federated_computation(lambda x: x + x, F32))
+        (doubled.resident if odd else doubled)([1.0, 2.0])
+    case "reduction":
+        fm.set_default_context(fm.MpiContext(reduction="fast" if odd else "exact"))
+        mean([1.0, 2.0])
+    case "no placement":
+        scaled = fm.federated_computation(
+            lambda v, k: fm.federated_map(fm.federated_computation(lambda x: x * k, F32), v), AT_CLIENTS, F32
+        )
+        scaled([1.0, 2.0], 2.0 if odd else 3.0)
+    case "cohort of the second":
+        data = fm.client_data_from_arrays(np.ones(8, F32), np.arange(9), (F32, [None]))
+        both = fm.federated_computation(lambda a, b: fm.federated_zip((a, b)), *2 * [fm.type_at_clients((F32, [None]))])
+        both(data.select([0, 1]), data.select([2, 4] if odd else [2, 3]))
+    case "offsets":
+        fm.client_data_from_arrays(np.ones(8, F32), [0, 3, 8] if odd else [0, 4, 8], (F32, [None]))
     case "nothing":
         assert not odd or fm.replicate(mean([1.0])) == F32(1.0)
         assert odd or fm.replicate(mean([1.0])) == F32(1.0)

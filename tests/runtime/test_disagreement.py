@@ -11,7 +11,10 @@ from tests.mpijob import TIMED_OUT, mpiexec, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
 pytestmark = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
-ONE_NAME = "they run different programs (of one name: a constant, a type or a local computation is not the same)"
+ONE_NAME = (
+    "they run different programs (of one name: a constant, a type, a local computation or a context's option differs)"
+)
+ARGUMENTS = "they pass different arguments: values without a placement, clients, or which rank owns which client"
 
 
 def lines(trouble, rank_0, rank_1):
@@ -29,7 +32,15 @@ def lines(trouble, rank_0, rank_1):
         ("function argument", lines(ONE_NAME, "lambda", "lambda")),
         ("skip", lines("they pass different numbers of clients", "mean", "mean")),
         ("replicate", lines("they run different programs", "mean", "replicate")),
-        ("client data", lines("they run different programs", "client_data of float32", "client_data of int32")),
+        (
+            "client data",
+            lines("they run different programs", "client_data, auto, of float32", "client_data, auto, of int32"),
+        ),
+        ("resident", lines(ONE_NAME, "lambda", "lambda")),
+        ("reduction", lines(ONE_NAME, "mean", "mean")),
+        ("no placement", lines(ARGUMENTS, "lambda", "lambda")),
+        ("cohort of the second", lines(ARGUMENTS, "lambda", "lambda")),
+        ("offsets", lines(ARGUMENTS, "client_data_from_arrays, auto, batch_size None", "client_data_from_arrays")),
     ],
 )
 def test_ranks_that_disagree(way, said):

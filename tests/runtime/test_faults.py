@@ -95,7 +95,7 @@ def test_a_rank_that_leaves_a_call_cannot_go_on(way):
 
 DISAGREE = r"\[rank {}\] the ranks disagree: "
 PROGRAMS, CLIENTS = "they run different programs", "they pass different numbers of clients"
-HOMES = "they differ in which rank owns which client"
+HOMES = "they pass different arguments"
 
 
 @pytest.mark.parametrize(

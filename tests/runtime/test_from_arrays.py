@@ -48,11 +48,22 @@ def test_one_value_for_each_client():
     offsets = np.array(OFFSETS)
     data = make(type_=BATCH, batch_size=None, offsets=offsets)
     assert [y.tolist() for _, y in data.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]]
+    offsets[:] = 1 << 40
+    assert [y.tolist() for _, y in data.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]], "what may change is copied"
+    offsets = np.array(OFFSETS)
+    offsets.flags.writeable = False
+    data = make(type_=BATCH, batch_size=None, offsets=offsets)
     assert np.shares_memory(data.column.arrays[1], offsets)
     plain = make(Y, type_=(np.int32, [None]), batch_size=None)
     assert [y.tolist() for y in plain.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]]
     pair = make((X, Y), type_=fm.to_type([(F32, [None, 3]), (np.int32, [None])]), batch_size=None)
     assert [y.tolist() for _, y in pair.members()] == [[1, 2, 3], [], [4, 5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 10**30])
+def test_a_batch_may_be_larger_than_any_client(size):
+    data = make(batch_size=size)
+    assert [[y.tolist() for _, y in batches] for batches in data.members()] == [[[1, 2, 3]], [], [[4, 5, 6, 7, 8]]]
 
 
 def test_memory_maps_stay_on_disk(tmp_path):
@@ -95,6 +106,8 @@ REFUSED = [
     ({"offsets": [-1, 3]}, "offsets: expected rows from 0 to 10, found -1 to 3"),
     ({"offsets": []}, r"offsets: expected int64\[clients \+ 1\], .*, found float64\[0\]"),
     ({"offsets": [0.0, 1.0]}, r"offsets: expected int64\[clients \+ 1\], .*, found float64\[2\]"),
+    ({"offsets": [0, [1]]}, r"offsets: expected int64\[clients \+ 1\], .*, found a list of 2"),
+    ({"offsets": None}, r"offsets: expected int64\[clients \+ 1\], .*, found None"),
     ({"batch_size": None}, r"batch_size must be a whole number from 1 for <x=.*>\*, found None"),
     ({"batch_size": 0}, "batch_size must be a whole number from 1 for .*, found 0"),
     ({"batch_size": 2.0}, "batch_size must be a whole number from 1 for .*, found 2.0"),

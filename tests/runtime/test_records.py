@@ -175,6 +175,12 @@ def test_client_data_and_the_list_have_one_hash(drawn):
     assert sha256(data, placed) == sha256(members, placed)
 
 
+def test_of_a_cohort_its_clients_are_hashed():
+    type_, placed = fm.to_type(F32), fm.type_at_clients(F32)
+    data = ClientData(type_, np.zeros(4, np.int32), 0, pack(type_, [F32(i) for i in range(4)]))
+    assert sha256(data.select([2, 0]), placed) == sha256([F32(2), F32(0)], placed)
+
+
 class FakeRanks:
     """What three ranks send, for the part of rank 0: a communicator that has it already."""
 
