@@ -194,7 +194,7 @@ class _Writer:
             places = g.constant("A", tuple(at for _, at in terms))
             text, place, indent = f"{parts}[{k}]", f"{places}[{k}]", "    "
         else:
-            place = str(at)
+            place = g.constant("A", np.int64(at))  # a name: of each literal Numba would compile a form of its own
         if not kind.exact:
             name = g.helper("add_plain" if kind.is_array else "add_plain_float")
             g.line(f"{indent}{name}({plain}, {notes}, {place}, {text}, {kind.weight}, client)")
