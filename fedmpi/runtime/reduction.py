@@ -59,8 +59,9 @@ class Reduction:
     weight: TensorType | None = None
 
     def tensors(self) -> list[tuple[TensorType, str]]:
-        """Return the tensors of a member, and what errors call them."""
-        return list(_tensors(self.member, ()))
+        """Return the tensors of a member, and what errors call its terms."""
+        times = "" if self.weight is None else " times its weight"
+        return [(tensor, name + times) for tensor, name in _tensors(self.member, ())]
 
 
 def _tensors(type_: Type, path: tuple[str, ...]) -> Iterator[tuple[TensorType, str]]:

@@ -55,7 +55,9 @@ def refuse_not_finite(what: str, members: Sequence[Any], weights: Sequence[Any] 
     """Raise `ValueError` for the first client with a term that is infinite or NaN."""
     for client, member in enumerate(members):
         weight = 1 if weights is None else weights[client]
-        named = [*_leaves(member, type_, ()), *([] if weights is None else [("its weight", 1)])]
+        named = list(_leaves(member, type_, ()))
+        if weights is not None:
+            named = [*((f"{name} times its weight", part) for name, part in named), ("its weight", 1)]
         for name, part in named:
             for term in _terms(part, weight).reshape(-1):
                 if not math.isfinite(term):

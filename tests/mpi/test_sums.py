@@ -152,6 +152,7 @@ def test_nonfinite_raise_is_one_error_on_all_ranks(comm, fuse, reduction):
 
 
 def test_nonfinite_raise_names_leaf_and_weight(comm):
+    product = fm.federated_computation(lambda x, w: fm.federated_mean(x, w), *2 * [fm.type_at_clients(np.float64)])
     fm.set_default_context(fm.MpiContext(nonfinite="raise"))
     rng = np.random.default_rng(3)
     values = [any_numbers(rng, fm.to_type(ALL)) for _ in range(4)]
@@ -169,6 +170,9 @@ def test_nonfinite_raise_names_leaf_and_weight(comm):
         fm.set_default_context(context)
         with pytest.raises(ValueError, match="client 2 has nan in its weight"):
             weighted([(np.zeros(0, F32), w) for w in (1.0, 2.0, np.nan)])
+        # Neither is infinite; the term is.
+        with pytest.raises(ValueError, match=r"client 1 has inf in its value times its weight$"):
+            product([1.0, 1e300], [1.0, 1e300])
 
 
 @pytest.mark.parametrize(("fuse", "server_trains"), WAYS)

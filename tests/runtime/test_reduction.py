@@ -211,7 +211,7 @@ def test_what_is_not_finite_is_named(mode):
         bad = {5: np.nan, 7: -np.inf}.get(client, 1.0)
         job.add(client, [(np.array([1, 2], F32), None), ((F32(1), F32(bad)), F32(np.inf if client == 8 else 1))])
     found = job.reduce()
-    assert str(found) == "client 5 has nan in b (5 such terms in all)"
+    assert str(found) == "client 5 has nan in b times its weight (5 such terms in all)"
     total, mean = job.results()
     np.testing.assert_array_equal(total, [9.0, 18.0])
     assert math.isnan(mean[0])
