@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import numpy as np
@@ -16,6 +17,11 @@ from fedmpi.runtime import launch
 if "FEDMPI_CACHE_DIR" not in os.environ:
     os.environ["FEDMPI_CACHE_DIR"] = tempfile.mkdtemp(prefix="fedmpi-tests-")
     atexit.register(shutil.rmtree, os.environ["FEDMPI_CACHE_DIR"], ignore_errors=True)
+
+
+# A shell that starts the tests in the background has their jobs ignore Ctrl-C, which some of them are sent.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

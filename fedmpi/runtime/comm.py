@@ -165,7 +165,7 @@ class Communicator:
         return agreed
 
     def reduce_sum(self, buffer: NDArray[Any]) -> NDArray[Any] | None:
-        """Add the ranks' `buffer`s (float64 or int64, contiguous) by MPI_Reduce(SUM) to rank 0, in place.
+        """Add the ranks' `buffer`s (contiguous, of any numeric dtype) by MPI_Ireduce(SUM) to rank 0, in place.
 
         Returns `buffer`, which now holds the sum, on rank 0 and None on the others, whose buffers are unchanged.
         """
@@ -174,10 +174,8 @@ class Communicator:
             step = REDUCE_PIECE // buffer.itemsize
             for start in range(0, flat.size, step):
                 piece = flat[start : start + step]
-                if self.rank == 0:
-                    self._wait(self._comm.Ireduce(self._mpi.IN_PLACE, piece, self._mpi.SUM, 0))
-                else:
-                    self._wait(self._comm.Ireduce(piece, None, self._mpi.SUM, 0))
+                sent, received = (self._mpi.IN_PLACE, piece) if self.rank == 0 else (piece, None)
+                self._wait(self._comm.Ireduce(sent, received, self._mpi.SUM, 0))
         return buffer if self.rank == 0 else None
 
     # Bytes of sizes that the receiver does not know.

@@ -39,5 +39,5 @@ def test_only_typed_methods():
         node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]
     on_comm = {func.attr for func in calls if isinstance(func.value, ast.Attribute) and func.value.attr == "_comm"}
-    assert {"Ibcast", "Reduce", "Iallreduce"} <= on_comm
+    assert {"Ibcast", "Ireduce", "Iallreduce"} <= on_comm
     assert all(name[0].isupper() for name in on_comm)
