@@ -2,6 +2,7 @@
 
 A block of rows is small enough to be read from the first caches when the gradient needs it again.  Rows that are not
 C-contiguous, or not of the weights' dtype, are copied block by block into rows that are, and pixels are widened so.
+A few rows have their gradient from `fedmpi.local.softmax_small`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numba.extending import overload
 from fedmpi.local.kernel import jit
 from fedmpi.local.simd import CLASSES, ROWS, lanes, piece
 from fedmpi.local.softmax_rows import scores_for, slopes
+from fedmpi.local.softmax_small import add_gradient_of_few, is_small
 from fedmpi.local.tiles import add_outer, aligned, padded, row_sum, score_tile, turn_tile, turn_tile_back
 from fedmpi.local.widen import widen_flat
 
@@ -74,6 +76,10 @@ def add_gradient_of_rows(x: Any, y: Any, weights: Any, bias: Any, scale: Any, ne
     """Add `scale` times the gradient at (weights, bias) to `new_weights`, C-contiguous as `weights`, and `new_bias`."""
     rows, (features, classes) = y.shape[0], weights.shape
     if rows == 0:
+        return
+    if is_small(rows, weights):
+        few = block(x, 0, rows, room_for(x, rows, weights))
+        add_gradient_of_few(few, y, weights, bias, scale, new_weights, new_bias)
         return
     n, p = lanes(weights), piece(weights)
     by_class = turned(weights)

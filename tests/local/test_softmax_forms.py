@@ -89,6 +89,26 @@ def test_batches_around_the_size_of_tiles_and_blocks(n):
         np.testing.assert_allclose(by_bias, p.mean(axis=0), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 4, 5, 6, 10, 11, 12, 13])
+def test_steps_of_few_rows(n, dtype):
+    """Around the number of rows and of classes, and the features taken together, up to which nothing is turned."""
+    for d in (1, 7, 8, 9, 16, 31):
+        for c in (2, 3, 4, 5, 8, 9, 16, 17):
+            pixels, y, weights, bias = problem(n, d, c, dtype, d)
+            x = (pixels / 255.0).astype(dtype)
+            close = {"rtol": 0, "atol": TOLERANCE[dtype] * d}
+            by_weight, by_bias = softmax_gradient.twin(x, y, *(a.astype(np.float64) for a in (weights, bias)))
+            for form in (x, np.asfortranarray(x), Pixels(pixels)):
+                found = softmax_sgd_step(form, y, weights, bias, 0.25)
+                np.testing.assert_allclose(found[0], weights - 0.25 * by_weight, **close)
+                np.testing.assert_allclose(found[1], bias - 0.25 * by_bias, **close)
+                np.testing.assert_allclose(softmax_gradient(form, y, weights, bias)[0], by_weight, **close)
+                softmax_sgd_step_into(form, y, weights_into := weights.copy(), bias_into := bias.copy(), 0.25)
+                np.testing.assert_array_equal(weights_into, found[0])
+                np.testing.assert_array_equal(bias_into, found[1])
+
+
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 129])
 @pytest.mark.parametrize("c", [1, 2, 3, 4, 5, 6, 15, 16, 17])
 def test_nothing_beyond_the_weights_is_written(d, c):
@@ -176,8 +196,9 @@ def train(x, y, weights, bias):
         softmax_sgd_step_into(x, y, weights, bias, 0.5)
 
 
-def test_compiled_callers_get_the_same_bits():
-    pixels, y, weights, bias = problem(120, 784, 10, np.float32, 0)
+@pytest.mark.parametrize("n", [10, 120])
+def test_compiled_callers_get_the_same_bits(n):
+    pixels, y, weights, bias = problem(n, 784, 10, np.float32, 0)
     x = (pixels / 255.0).astype(np.float32)
     for form in (x, Pixels(pixels), sparse(x)):
         one, other = weights.copy(), weights.copy()
