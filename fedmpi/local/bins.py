@@ -24,9 +24,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fedmpi.local import exact
+from fedmpi.local.kernel import jit
 
 PLANES = 8
 WIDTH = 40
@@ -39,8 +39,8 @@ WIDE = exact.DIGITS + 3  # digits, then the numbers of NaN, of +inf and of -inf
 # first of those the client (a position), the element (-1 - it for a plain sum), and which it is (0 nan, 1 inf, 2 -inf).
 FIRST, LAST, ROWS, SPECIALS, CLIENT, ELEMENT, KIND = range(7)
 
-_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
 _CUT = np.array([1.5 * 2.0 ** (52 + TOP - WIDTH * p) for p in range(PLANES)])
+NOBODY = np.int64(-1)  # in place of a client; no literal, of which Numba would compile a form of its own
 _BEYOND = np.int64((1023 + TOP + WIDTH) << 52)  # the bits of 2^160
 
 EMPTY = np.array([PLANES, -1, 0, 0, -1, -1, 0], dtype=np.int64)  # the notes of an empty accumulator
@@ -56,7 +56,7 @@ def new_wide() -> tuple[Any, Any]:
     return np.zeros(0, np.int64), np.zeros((0, WIDE), np.int64)
 
 
-@njit(**_JIT)
+@jit
 def add_block(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, at: Any, terms: Any, most: Any, client: Any
 ) -> Any:
@@ -94,13 +94,13 @@ def add_block(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _magnitude(term: Any) -> Any:
     """Return the bits of |term|: they order as the magnitudes do, infinity and NaN last."""
     return np.float64(term).view(np.int64) & np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@njit(**_JIT)
+@jit
 def _cut(plane: Any, below: Any, terms: Any, constant: Any, constant_below: Any) -> Any:
     """Move the multiples of two planes' quanta from the terms to the planes; tell what each of them left: anything?
 
@@ -121,7 +121,7 @@ def _cut(plane: Any, below: Any, terms: Any, constant: Any, constant_below: Any)
     return some, rest
 
 
-@njit(**_JIT)
+@jit
 def _widen(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: Any, client: Any) -> Any:
     """Add a term of any size, or note that it is not finite, in the wide store; return keys and digits."""
     row = np.int64(slots[element]) - 1
@@ -143,7 +143,7 @@ def _widen(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: A
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _grown(keys: Any, digits: Any) -> Any:
     size = max(2 * keys.size, 16)
     more_keys, more_digits = np.zeros(size, np.int64), np.zeros((size, digits.shape[1]), np.int64)
@@ -154,7 +154,7 @@ def _grown(keys: Any, digits: Any) -> Any:
     return more_keys, more_digits
 
 
-@njit(**_JIT)
+@jit
 def carry(planes: Any, slots: Any, keys: Any, digits: Any, notes: Any) -> Any:
     """Move what exceeds a plane's bits to the plane above, and what exceeds the first plane's to the wide store."""
     for p in range(notes[LAST], max(notes[FIRST], 1) - 1, -1):
@@ -164,12 +164,12 @@ def carry(planes: Any, slots: Any, keys: Any, digits: Any, notes: Any) -> Any:
         limit = 2.0 ** (TOP + WIDTH)
         for i in range(planes.shape[1]):
             if abs(planes[0, i]) >= limit:
-                keys, digits = _widen(slots, keys, digits, notes, i, planes[0, i], -1)
+                keys, digits = _widen(slots, keys, digits, notes, np.int64(i), planes[0, i], NOBODY)
                 planes[0, i] = 0.0
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _carry(plane: Any, above: Any, constant: Any) -> Any:
     moved = False
     for i in range(plane.size):
@@ -183,7 +183,7 @@ def _carry(plane: Any, above: Any, constant: Any) -> Any:
 # --- terms of clients: x is a flat contiguous array, weight a float64 ---
 
 
-@njit(**_JIT)
+@jit
 def add_floats(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
@@ -200,7 +200,7 @@ def add_floats(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def add_integers(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, client: Any
 ) -> Any:
@@ -218,13 +218,13 @@ def add_integers(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _half(x: Any, half: Any) -> Any:
     """Return one of two terms whose sum is the integer x."""
     return np.float64(x >> 32) * 4294967296.0 if half == 0 else np.float64(x & 0xFFFFFFFF)
 
 
-@njit(**_JIT)
+@jit
 def add_float(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
@@ -233,7 +233,7 @@ def add_float(
     return add_block(planes, slots, keys, digits, notes, at, room[:1], _magnitude(room[0]), client)
 
 
-@njit(**_JIT)
+@jit
 def add_integer(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, client: Any
 ) -> Any:
@@ -244,7 +244,7 @@ def add_integer(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x[i]`` to sums[at + i] in the dtype of the sums, rounding each time."""
     w = sums.dtype.type(weight)
@@ -261,7 +261,7 @@ def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) 
                 _note_plain(notes, at + i, term, client)
 
 
-@njit(**_JIT)
+@jit
 def add_plain_float(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x`` to sums[at]; see `add_plain`."""
     term = sums.dtype.type(x) * sums.dtype.type(weight)
@@ -270,7 +270,7 @@ def add_plain_float(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client:
         _note_plain(notes, at, np.float64(term), client)
 
 
-@njit(**_JIT)
+@jit
 def _note_plain(notes: Any, at: Any, term: Any, client: Any) -> None:
     """Note a term that is not finite."""
     if notes[SPECIALS] == 0:

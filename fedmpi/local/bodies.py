@@ -115,8 +115,7 @@ class NumbaBody(LocalBody):
 
 def typed_dispatcher(body: NumbaBody) -> Any:
     """Return ``f(p0, p1, …)`` that accepts arguments of the declared types and returns the declared type."""
-    from numba import njit
-
+    from fedmpi.local.callee import callee
     from fedmpi.local.coerce import accept, coerce, token_of
     from fedmpi.local.numba_bodies import compile_body
 
@@ -146,7 +145,7 @@ def typed_dispatcher(body: NumbaBody) -> Any:
         f"    return {own}coerce({own}user({', '.join(arguments)}), {own}result)\n"
     )
     exec(compile(text, f"<fedmpi {body.name}>", "exec"), scope)
-    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(scope[f"{own}typed"])
+    return callee(scope[f"{own}typed"])
 
 
 def parameter_types(body: LocalBody) -> list[Type]:

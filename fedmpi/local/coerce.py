@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import errors
 from numba.core.imputils import lower_constant
 from numba.extending import models, overload, register_model, typeof_impl
@@ -20,6 +20,7 @@ from numba.np.numpy_support import from_dtype
 
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.callee import OPTIONS, callee
 from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
 from fedmpi.local.numba_types import SequenceValue, read_only, retyped
@@ -214,17 +215,17 @@ def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callabl
     return _function("edge", "value, token", f"{body}    return {text}\n", scope)
 
 
-@overload(accept, strict=False)  # strict would compare annotations
+@overload(accept, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _accept(value: Any, token: Any) -> Any:
     return _edge(value, token.type, token.label, own=False)
 
 
-@overload(coerce, strict=False)  # strict would compare annotations
+@overload(coerce, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
     return _edge(value, token.type, token.label, own=True)
 
 
-@overload(shared, strict=False)
+@overload(shared, strict=False, jit_options=OPTIONS)
 def _shared(value: Any) -> Any:
     if isinstance(value, types.Array) and value.mutable:
         return _function("share", "value", "    return read_only(value)\n", {"read_only": read_only})
@@ -235,14 +236,14 @@ def _shared(value: Any) -> Any:
     return _function("share", "value", "    return value\n", {})
 
 
-@overload(expect_one_shape, strict=False)
+@overload(expect_one_shape, strict=False, jit_options=OPTIONS)
 def _expect_one_shape(left: Any, right: Any, op: Any) -> Any:
     arrays = isinstance(left, types.Array) and isinstance(right, types.Array) and left.ndim and right.ndim
     body = "    if left.shape != right.shape:\n        raise Unequal(op, left.shape, right.shape)\n"
     return _function("expect", "left, right, op", body if arrays else "    pass\n", {"Unequal": UnequalShapesError})
 
 
-@overload(zeros, strict=False)  # strict would compare annotations
+@overload(zeros, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _zeros(token: Any) -> Any:
     match token.type:
         case TensorType(dtype, shape):
@@ -258,7 +259,7 @@ def _zeros(token: Any) -> Any:
     return None
 
 
-@overload(add, strict=False)  # strict would compare annotations
+@overload(add, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _add(left: Any, right: Any, token: Any) -> Any:
     match token.type:
         case TensorType(dtype, shape):
@@ -285,7 +286,7 @@ def _plus(dtype: np.dtype[Any]) -> Any:
     """Return the compiled addition of two scalars of a dtype."""
     cast = _cast(dtype)
     if dtype.kind not in "iu":
-        return njit(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
+        return callee(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
     info = np.iinfo(dtype)
     overflow = f"        raise OverflowError('the sum does not fit {dtype.name}')\n"
     if dtype.itemsize < 8:
@@ -294,4 +295,4 @@ def _plus(dtype: np.dtype[Any]) -> Any:
         body = f"    s = uint64(a) + uint64(b)\n    if s < uint64(a):\n{overflow}    return s\n"
     else:
         body = f"    s = a + b\n    if (a < 0) == (b < 0) and (s < 0) != (a < 0):\n{overflow}    return s\n"
-    return njit(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))
+    return callee(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))

@@ -25,6 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer, signature
 from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.columns import arity, layout
 from fedmpi.local.kernel import jit
 from fedmpi.local.records import element_names, record_class, record_of
@@ -218,7 +219,7 @@ def element_at(sequence: Any, index: int) -> Any:
     raise NotImplementedError("element_at is for compiled code")
 
 
-@overload(element_at, strict=False)
+@overload(element_at, strict=False, jit_options=OPTIONS)
 def _element_at(sequence: Any, index: int) -> Any:
     if not isinstance(sequence, SequenceValue):
         return None
@@ -318,7 +319,7 @@ def dense_rows(rows: Any, start: Any, stop: Any) -> Any:
     return out
 
 
-@overload(len)
+@overload(len, jit_options=OPTIONS)
 def _sequence_len(sequence: Any) -> Any:
     if isinstance(sequence, SequenceValue):
 
@@ -330,7 +331,7 @@ def _sequence_len(sequence: Any) -> Any:
     return None
 
 
-@overload(operator.getitem, strict=False)
+@overload(operator.getitem, strict=False, jit_options=OPTIONS)
 def _sequence_getitem(sequence: Any, index: Any) -> Any:
     if isinstance(sequence, SequenceValue) and isinstance(index, types.Integer):
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.kernel import jit
 from fedmpi.local.simd import CLASSES, ROWS, lanes, piece
 from fedmpi.local.softmax_rows import scores_for, slopes
@@ -115,14 +116,14 @@ def block(x: Any, start: int, count: int, room: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(room_for, strict=False, inline="always")
+@overload(room_for, strict=False, jit_options=OPTIONS)
 def _room_for(x: Any, rows: Any, weights: Any) -> Any:
     if isinstance(x, types.Array) and x.layout == "C" and x.dtype == weights.dtype:
         return lambda x, rows, weights: None
     return lambda x, rows, weights: aligned(rows, weights.shape[0], weights)
 
 
-@overload(block, strict=False, inline="always")
+@overload(block, strict=False, jit_options=OPTIONS)
 def _block(x: Any, start: Any, count: Any, room: Any) -> Any:
     if isinstance(room, types.NoneType):
         return lambda x, start, count, room: x[start : start + count]

@@ -179,11 +179,12 @@ class _Writer:
 
     def _add(self, leaf: Leaf, text: str, weight: str, at: int, is_array: bool) -> None:
         g, (planes, slots, keys, digits, notes, room, plain) = self.generator, self.state
+        place = g.constant("A", np.int64(at))  # a name: of each literal Numba would compile a form of its own
         if not leaf.exact:
             name = g.helper("add_plain" if is_array else "add_plain_float")
-            g.line(f"{name}({plain}, {notes}, {at}, {text}, {weight}, client)")
+            g.line(f"{name}({plain}, {notes}, {place}, {text}, {weight}, client)")
             return
-        state = f"{planes}, {slots}, {keys}, {digits}, {notes}, {room}, {at}, {text}"
+        state = f"{planes}, {slots}, {keys}, {digits}, {notes}, {room}, {place}, {text}"
         if leaf.is_integer:
             name = g.helper("add_integers" if is_array else "add_integer")
             g.line(f"{keys}, {digits} = {name}({state}, client)")
