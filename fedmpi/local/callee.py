@@ -10,16 +10,18 @@ emitted with all that it calls.  That halves the time of a first run.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import llvmlite.binding
 import numba
 from numba.core.caching import Cache, CompileResultCacheImpl
 from numba.core.cgutils import normalize_ir_text
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 
 _ENVIRONMENT = "_ZN08NumbaEnv"  # begins the name of the global that holds the constants of a function
+_DEFINED: weakref.WeakValueDictionary[str, CalleeLibrary] = weakref.WeakValueDictionary()  # by function
 
 
 class CalleeLibrary(JITCodeLibrary):
@@ -39,6 +41,9 @@ class CalleeLibrary(JITCodeLibrary):
         for name in {variable.name for variable in ir_module.global_values if variable.name.startswith(_ENVIRONMENT)}:
             if text.count(name) > 1:  # not only defined
                 self.environments.add(name)
+        for function in ir_module.functions:
+            if not function.is_declaration:
+                _DEFINED[function.name] = self
         module = llvmlite.binding.parse_assembly(text)
         module.name = ir_module.name
         self.add_llvm_module(module)
@@ -51,15 +56,38 @@ class CalleeLibrary(JITCodeLibrary):
             self._final_module.link_in(module, preserve=True)
             names = (variable.name for variable in module.global_variables)
             self.environments |= getattr(library, "environments", {n for n in names if n.startswith(_ENVIRONMENT)})
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        self._ensure_finalized()
+        self._resolve_recursion()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvmlite.binding.Linkage.external:
                 function.linkage = "linkonce_odr"  # it may be linked into several callers
-        self._complete()
+        return self._final_module
 
-    def _complete(self) -> None:
-        self._shared_module = self._final_module  # what callers link
-        self._finalize_dynamic_globals()
-        self._finalized = True
+    def _resolve_recursion(self) -> None:
+        """Let functions that call themselves by way of others do so directly.
+
+        Numba calls them through a variable that it points to machine code once that is there: here there is none, and
+        an object from the cache would not find it.
+        """
+        module, prefix = self._final_module, RuntimeLinker.PREFIX
+        while symbols := [v.name.removeprefix(prefix) for v in module.global_variables if v.name.startswith(prefix)]:
+            defined = {function.name for function in module.functions if not function.is_declaration}
+            for symbol in defined.intersection(symbols):
+                text = f'@"{prefix}{symbol}" = linkonce_odr constant ptr @"{symbol}"\ndeclare void @"{symbol}"()'
+                pointer = llvmlite.binding.parse_assembly(text)
+                pointer.data_layout, pointer.triple = module.data_layout, module.triple
+                module.link_in(pointer)
+                module.get_global_variable(f"{prefix}{symbol}").name = f"recursive {symbol}"
+            elsewhere = [_DEFINED[symbol] for symbol in symbols if symbol not in defined and symbol in _DEFINED]
+            for library in elsewhere:
+                module.link_in(library._final_module, preserve=True)
+                self.environments |= library.environments
+            if not elsewhere:  # what is left is still being compiled, and a caller will find it
+                return
 
     def get_pointer_to_function(self, name: str) -> int:
         """Return 0: there is no machine code."""
@@ -83,15 +111,15 @@ class CalleeLibrary(JITCodeLibrary):
 
     def serialize_using_object_code(self) -> Any:
         """Return what the cache stores: there is no object code."""
-        self._ensure_finalized()
-        return self.name, self._final_module.as_bitcode(), self.environments
+        return self.name, self._get_module_for_linking().as_bitcode(), self.environments
 
     @classmethod
     def loaded(cls, codegen: Any, stored: Any) -> CalleeLibrary:
         """Return the library that `serialize_using_object_code` stored."""
         library = cls(codegen, stored[0])
         library._final_module, library.environments = llvmlite.binding.parse_bitcode(stored[1]), stored[2]
-        library._complete()
+        library._finalize_dynamic_globals()
+        library._finalized = True
         return library
 
 

@@ -263,6 +263,33 @@ def test_blas_runs_on_one_thread(tmp_path):
     assert result == "2 {1}"
 
 
+RECURSIVE = """
+import numpy as np
+import fedmpi as fm
+
+def factorial(n):
+    return 1 if n <= 1 else n * factorial(n - 1)
+
+def even(n):
+    return True if n == 0 else odd(n - 1)
+
+def odd(n):
+    return False if n == 0 else even(n - 1)
+
+f = fm.numba_computation(lambda n: factorial(n), np.int32, result=np.int32)
+g = fm.numba_computation(lambda n: even(n), np.int32, result=np.bool_)
+print(f(5), g(6), g(7))
+"""
+
+
+def test_recursive_functions_come_from_the_cache(tmp_path):
+    script = tmp_path / "recursive.py"
+    script.write_text(RECURSIVE)
+    for _ in ("compiled", "from the cache"):
+        result, *_ = finish(start(script, tmp_path / "cache"))
+        assert result == "120 True False"
+
+
 def test_the_same_body_in_two_modules(tmp_path):
     """Numba imports the module that compiled code came from: this ran the other module, which then waited for ever."""
     for name in ("one", "two"):
