@@ -146,10 +146,11 @@ def _widen(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: A
 @jit
 def _grown(keys: Any, digits: Any) -> Any:
     size = max(2 * keys.size, 16)
-    more_keys, more_digits = np.zeros(size, np.int64), np.zeros((size, digits.shape[1]), np.int64)
+    more_keys, width = np.zeros(size, np.int64), digits.shape[1]
+    more_digits = np.zeros(size * width, np.int64).reshape(size, width)
     for row in range(keys.size):  # assigning slices would compile, and format, an error of unequal shapes: seconds
         more_keys[row] = keys[row]
-        for k in range(digits.shape[1]):
+        for k in range(width):
             more_digits[row, k] = digits[row, k]
     return more_keys, more_digits
 

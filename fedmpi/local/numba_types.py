@@ -168,16 +168,6 @@ def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: An
 
 
 @intrinsic
-def read_only(typing: Any, array: Any) -> Any:
-    """Return an array as a read-only one."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
-
-    return array.copy(readonly=True)(array), generate
-
-
-@intrinsic
 def retyped(typing: Any, sequence: Any, token: Any) -> Any:
     """Return a sequence as one of the token's type, whose columns are laid out alike."""
 

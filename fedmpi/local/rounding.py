@@ -23,7 +23,7 @@ def round_planes(planes: Any, first: Any, last: Any, at: Any, out: Any, odd: Any
     rounding is too close to call are written into ``hard`` int64[n], counted from ``at``; returns how many.
     """
     count = 0
-    lost, doubt = np.empty(BLOCK), np.empty(BLOCK)
+    lost, doubt = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
     for start in range(0, out.size, BLOCK):
         sums = out[start : start + BLOCK]
         if first >= last - 1 and not odd:
