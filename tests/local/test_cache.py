@@ -263,6 +263,42 @@ def test_blas_runs_on_one_thread(tmp_path):
     assert result == "2 {1}"
 
 
+RAISING = """
+import numba
+import numpy as np
+import fedmpi as fm
+
+MODEL = [(np.float32, [4, 2]), (np.float32, [2])]
+BATCH = [(np.float32, [None, 4]), (np.int32, [None])]
+
+@fm.numba_computation(*MODEL, *BATCH)
+def loss(w, b, x, y):
+    return fm.kernels.softmax_loss(x, y, w, b)
+
+@numba.njit
+def plain(w, b, x, y):
+    return fm.kernels.softmax_loss(x, y, w, b)
+
+w, b = np.zeros((4, 2), np.float32), np.zeros(2, np.float32)
+x, y = np.zeros((3, 4), np.float32), np.array([0, 1, 2], np.int32)
+texts = set()
+for f in (loss, plain, fm.kernels.softmax_loss):
+    try:
+        f(*((w, b, x, y) if f is not fm.kernels.softmax_loss else (x, y, w, b)))
+    except ValueError as error:
+        texts.add(str(error).splitlines()[0])
+print(texts)
+"""
+
+
+def test_errors_with_numbers_come_from_cached_kernels(tmp_path):
+    script = tmp_path / "raising.py"
+    script.write_text(RAISING)
+    for folder in ("a", "a", "b"):  # compiled; from the cache; compiled with kernels that come from theirs
+        result, *_ = finish(start(script, tmp_path / folder))
+        assert result == "{'softmax: label 2 in row 2 is outside 0..1'}"
+
+
 RECURSIVE = """
 import numpy as np
 import fedmpi as fm
