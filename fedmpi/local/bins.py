@@ -24,9 +24,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fedmpi.local import exact
+from fedmpi.local.kernel import jit
 
 PLANES = 8
 WIDTH = 40
@@ -39,8 +39,8 @@ WIDE = exact.DIGITS + 3  # digits, then the numbers of NaN, of +inf and of -inf
 # first of those the client (a position), the element (-1 - it for a plain sum), and which it is (0 nan, 1 inf, 2 -inf).
 FIRST, LAST, ROWS, SPECIALS, CLIENT, ELEMENT, KIND = range(7)
 
-_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
 _CUT = np.array([1.5 * 2.0 ** (52 + TOP - WIDTH * p) for p in range(PLANES)])
+NOBODY = np.int64(-1)  # in place of a client; no literal, of which Numba would compile a form of its own
 _BEYOND = np.int64((1023 + TOP + WIDTH) << 52)  # the bits of 2^160
 
 EMPTY = np.array([PLANES, -1, 0, 0, -1, -1, 0], dtype=np.int64)  # the notes of an empty accumulator
@@ -56,7 +56,7 @@ def new_wide() -> tuple[Any, Any]:
     return np.zeros(0, np.int64), np.zeros((0, WIDE), np.int64)
 
 
-@njit(**_JIT)
+@jit
 def add_block(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, at: Any, terms: Any, most: Any, client: Any
 ) -> Any:
@@ -88,13 +88,13 @@ def add_block(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _magnitude(term: Any) -> Any:
     """Return the bits of |term|: they order as the magnitudes do, infinity and NaN last."""
     return np.float64(term).view(np.int64) & np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@njit(**_JIT)
+@jit
 def _cut(plane: Any, below: Any, terms: Any, constant: Any, constant_below: Any) -> Any:
     """Move the multiples of two planes' quanta from the terms to the planes; tell what each of them left: anything?
 
@@ -115,7 +115,7 @@ def _cut(plane: Any, below: Any, terms: Any, constant: Any, constant_below: Any)
     return some, rest
 
 
-@njit(**_JIT)
+@jit
 def _widen(slots: Any, keys: Any, digits: Any, notes: Any, at: Any, terms: Any, least: Any, client: Any) -> Any:
     """Move the terms from a magnitude on (``least`` are its bits), infinities and NaN too, to the wide store.
 
@@ -134,7 +134,7 @@ def _widen(slots: Any, keys: Any, digits: Any, notes: Any, at: Any, terms: Any, 
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _grown(keys: Any, digits: Any, rows: Any) -> Any:
     """Return keys and digits with room for ``rows`` rows and as many again."""
     more_keys, more_digits = np.zeros(2 * rows, np.int64), np.zeros((2 * rows, WIDE), np.int64)
@@ -145,7 +145,7 @@ def _grown(keys: Any, digits: Any, rows: Any) -> Any:
     return more_keys, more_digits
 
 
-@njit(**_JIT)
+@jit
 def _add_wide(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term: Any, client: Any) -> None:
     """Add a term of any size to the wide store, which has room for it, or note that it is not finite."""
     row = np.int64(slots[element]) - 1
@@ -164,18 +164,18 @@ def _add_wide(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term
     notes[SPECIALS] += 1
 
 
-@njit(**_JIT)
+@jit
 def carry(planes: Any, slots: Any, keys: Any, digits: Any, notes: Any) -> Any:
     """Move what exceeds a plane's bits to the plane above, and what exceeds the first plane's to the wide store."""
     for p in range(notes[LAST], max(notes[FIRST], 1) - 1, -1):
         if _carry(planes[p], planes[p - 1], _CUT[p - 1]):
             notes[FIRST] = min(notes[FIRST], p - 1)
     if notes[FIRST] == 0:
-        keys, digits = _widen(slots, keys, digits, notes, 0, planes[0], _BEYOND, -1)
+        keys, digits = _widen(slots, keys, digits, notes, np.int64(0), planes[0], _BEYOND, NOBODY)
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _carry(plane: Any, above: Any, constant: Any) -> Any:
     moved = False
     for i in range(plane.size):
@@ -189,7 +189,7 @@ def _carry(plane: Any, above: Any, constant: Any) -> Any:
 # --- terms of clients: x is a flat contiguous array, weight a float64 ---
 
 
-@njit(**_JIT)
+@jit
 def add_floats(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
@@ -206,7 +206,7 @@ def add_floats(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def add_integers(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, client: Any
 ) -> Any:
@@ -224,13 +224,13 @@ def add_integers(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def _half(x: Any, half: Any) -> Any:
     """Return one of two terms whose sum is the integer x."""
     return np.float64(x >> 32) * 4294967296.0 if half == 0 else np.float64(x & 0xFFFFFFFF)
 
 
-@njit(**_JIT)
+@jit
 def add_float(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
@@ -239,7 +239,7 @@ def add_float(
     return add_block(planes, slots, keys, digits, notes, at, room[:1], _magnitude(room[0]), client)
 
 
-@njit(**_JIT)
+@jit
 def add_integer(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, client: Any
 ) -> Any:
@@ -250,7 +250,7 @@ def add_integer(
     return keys, digits
 
 
-@njit(**_JIT)
+@jit
 def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x[i]`` to sums[at + i] in the dtype of the sums, rounding each time."""
     w = sums.dtype.type(weight)
@@ -267,7 +267,7 @@ def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) 
                 _note_plain(notes, at + i, term, client)
 
 
-@njit(**_JIT)
+@jit
 def add_plain_float(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x`` to sums[at]; see `add_plain`."""
     term = sums.dtype.type(x) * sums.dtype.type(weight)
@@ -276,7 +276,7 @@ def add_plain_float(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client:
         _note_plain(notes, at, np.float64(term), client)
 
 
-@njit(**_JIT)
+@jit
 def _note_plain(notes: Any, at: Any, term: Any, client: Any) -> None:
     """Note a term that is not finite."""
     if notes[SPECIALS] == 0:

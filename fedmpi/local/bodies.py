@@ -128,8 +128,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
 
     ``consumed`` names a parameter that it may write into (see `in_place`).
     """
-    from numba import njit
-
+    from fedmpi.local.callee import callee
     from fedmpi.local.coerce import accept, coerce, token_of
     from fedmpi.local.numba_bodies import compile_body
 
@@ -159,7 +158,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
         f"    return {own}coerce({own}user({', '.join(arguments)}), {own}result)\n"
     )
     exec(compile(text, f"<fedmpi {body.name}>", "exec"), scope)
-    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(scope[f"{own}typed"])
+    return callee(scope[f"{own}typed"])
 
 
 def parameter_types(body: LocalBody) -> list[Type]:

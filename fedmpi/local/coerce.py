@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import errors
 from numba.core.imputils import lower_constant
 from numba.extending import models, overload, register_model, typeof_impl
@@ -20,9 +20,11 @@ from numba.np.numpy_support import from_dtype
 
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.callee import OPTIONS, callee
 from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
-from fedmpi.local.numba_types import SequenceValue, read_only, retyped
+from fedmpi.local.numba_types import SequenceValue, retyped
+from fedmpi.local.read_only import read_only
 from fedmpi.local.records import element_names, record_of
 from fedmpi.local.stored_rows import StoredRows
 from fedmpi.local.values import ShapeError, UnequalShapesError
@@ -162,29 +164,44 @@ def _cast(dtype: np.dtype[Any]) -> Any:
     return bool if dtype.kind == "b" else dtype.type
 
 
-def _edge(value: Any, type_: Type, label: str, own: bool) -> Callable[..., Any]:
-    """Return the implementation of `coerce` (own) or `accept` for a value of a Numba type."""
+def _edge(value: Any, token: Any, own: bool) -> Callable[..., Any]:
+    """Return the implementation of `coerce` (own) or `accept` for a value of a Numba type, in one function."""
+    lines: list[str] = []
+    scope: dict[str, Any] = {}
+    text = _edge_text("value", value, token.type, token.label, own, lines, scope)
+    return _function("edge", "value, token", "".join(f"    {line}\n" for line in [*lines, f"return {text}"]), scope)
+
+
+def _edge_text(
+    text: str, value: Any, type_: Type, label: str, own: bool, lines: list[str], scope: dict[str, Any]
+) -> str:
+    """Return the expression for ``text``, of a Numba type, as ``type_``; ``lines`` come before, ``scope`` has names."""
     match type_:
         case TensorType(dtype, shape) if shape == ():
             scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
             _expect(_same_kind(dtype, scalar), type_, value, label)
-            text = "value[()]" if isinstance(value, types.Array) else "value"
-            return _function("edge", "value, token", f"    return cast({text})\n", {"cast": _cast(dtype)})
+            return f"{_named(scope, 'cast', _cast(dtype))}({text}{'[()]' * isinstance(value, types.Array)})"
         case TensorType():
-            return _array_edge(value, type_, label, own)
+            return _array_text(text, value, type_, label, own, lines, scope)
         case StructType():
             _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value, label)
-            order = _order(value, type_, label)
-            scope: dict[str, Any] = {"Record": record_of(type_), "edge_of": coerce if own else accept}
-            scope |= {f"T{i}": token_of(part, f"{label}, {n or i}") for i, (n, part) in enumerate(type_.items())}
-            parts = ", ".join(f"edge_of(value[{k}], T{i})" for i, k in enumerate(order))
-            return _function("edge", "value, token", f"    return Record({parts})\n", scope)
+            parts = []
+            for i, (k, (name, part)) in enumerate(zip(_order(value, type_, label), type_.items(), strict=True)):
+                own_label = f"{label}, {name or i}"
+                parts.append(_edge_text(f"{text}[{k}]", list(value)[k], part, own_label, own, lines, scope))
+            return f"{_named(scope, 'Record', record_of(type_))}({', '.join(parts)})"
         case SequenceType(element):
             alike = isinstance(value, SequenceValue) and laid_out_alike(value.element, element)
             _expect(not own and alike, type_, value, label)
-            scope = {"retyped": retyped, "T": token_of(element)}
-            return _function("edge", "value, token", "    return retyped(value, T)\n", scope)
+            return f"{_named(scope, 'retyped', retyped)}({text}, {_named(scope, 'T', token_of(element))})"
     raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
+
+
+def _named(scope: dict[str, Any], prefix: str, value: Any) -> str:
+    """Return a name for a value in the scope of a function."""
+    name = f"{prefix}{len(scope)}"
+    scope[name] = value
+    return name
 
 
 def _order(value: Any, type_: StructType, label: str) -> list[int]:
@@ -197,39 +214,41 @@ def _order(value: Any, type_: StructType, label: str) -> list[int]:
     return [list(found).index(name) for name in wanted]
 
 
-def _array_edge(value: Any, type_: TensorType, label: str, own: bool) -> Callable[..., Any]:
+def _array_text(
+    text: str, value: Any, type_: TensorType, label: str, own: bool, lines: list[str], scope: dict[str, Any]
+) -> str:
     shape = type_.shape
     assert shape is not None
     if isinstance(value, StoredRows):  # of the column of this type: it has its dtype and its width
         _expect(not own, type_, value, label)
-        return _function("edge", "value, token", "    return value\n", {})
+        return text
     is_array = isinstance(value, types.Array) and value.ndim == len(shape)
     _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value, label)
-    body = ""
-    known = [(axis, size) for axis, size in enumerate(shape) if size is not None]
-    if known:
-        differs = " or ".join(f"value.shape[{axis}] != {size}" for axis, size in known)
-        body = f"    if {differs}:\n        raise ShapeError({label!r}, '{type_}', '{type_.dtype.name}', value.shape)\n"
-    text = "value" if value.layout == "C" else "ascontiguousarray(value)" if value.layout == "F" else "value.copy()"
+    differs = " or ".join(f"{text}.shape[{axis}] != {size}" for axis, size in enumerate(shape) if size is not None)
+    if differs:
+        error = _named(scope, "Shape", ShapeError)
+        lines.append(f"if {differs}:")
+        lines.append(f"    raise {error}({label!r}, '{type_}', '{type_.dtype.name}', {text}.shape)")
+    if value.layout != "C":
+        text = f"{_named(scope, 'ordered', np.ascontiguousarray)}({text})" if value.layout == "F" else f"{text}.copy()"
     if value.dtype != from_dtype(type_.dtype):
-        text += ".astype(dtype)"
-    elif own and not value.mutable and value.layout == "C":
-        text = "value.copy()"  # whatever is read-only may be an argument or a view of one
-    scope = {"ascontiguousarray": np.ascontiguousarray, "dtype": type_.dtype.type, "ShapeError": ShapeError}
-    return _function("edge", "value, token", f"{body}    return {text}\n", scope)
+        return f"{text}.astype({_named(scope, 'dtype', type_.dtype.type)})"
+    if own and not value.mutable and value.layout == "C":
+        return f"{text}.copy()"  # whatever is read-only may be an argument or a view of one
+    return text
 
 
-@overload(accept, strict=False)  # strict would compare annotations
+@overload(accept, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _accept(value: Any, token: Any) -> Any:
-    return _edge(value, token.type, token.label, own=False)
+    return _edge(value, token, own=False)
 
 
-@overload(coerce, strict=False)  # strict would compare annotations
+@overload(coerce, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
-    return _edge(value, token.type, token.label, own=True)
+    return _edge(value, token, own=True)
 
 
-@overload(fresh, strict=False)
+@overload(fresh, strict=False, jit_options=OPTIONS)
 def _fresh(value: Any, token: Any) -> Any:
     match token.type:
         case StructType():
@@ -243,25 +262,29 @@ def _fresh(value: Any, token: Any) -> Any:
     return _function("own", "value, token", "    return coerce(value, token)\n", {"coerce": coerce})
 
 
-@overload(shared, strict=False)
+@overload(shared, strict=False, jit_options=OPTIONS)
 def _shared(value: Any) -> Any:
+    scope: dict[str, Any] = {"read_only": read_only}
+    return _function("share", "value", f"    return {_shared_text('value', value, scope)}\n", scope)
+
+
+def _shared_text(text: str, value: Any, scope: dict[str, Any]) -> str:
     if isinstance(value, types.Array) and value.mutable:
-        return _function("share", "value", "    return read_only(value)\n", {"read_only": read_only})
+        return f"read_only({text})"
     if isinstance(value, types.BaseNamedTuple):
-        scope: dict[str, Any] = {"Record": value.instance_class, "shared": shared}
-        parts = ", ".join(f"shared(value[{i}])" for i in range(len(value)))
-        return _function("share", "value", f"    return Record({parts})\n", scope)
-    return _function("share", "value", "    return value\n", {})
+        parts = ", ".join(_shared_text(f"{text}[{i}]", part, scope) for i, part in enumerate(value))
+        return f"{_named(scope, 'Record', value.instance_class)}({parts})"
+    return text
 
 
-@overload(expect_one_shape, strict=False)
+@overload(expect_one_shape, strict=False, jit_options=OPTIONS)
 def _expect_one_shape(left: Any, right: Any, op: Any) -> Any:
     arrays = isinstance(left, types.Array) and isinstance(right, types.Array) and left.ndim and right.ndim
     body = "    if left.shape != right.shape:\n        raise Unequal(op, left.shape, right.shape)\n"
     return _function("expect", "left, right, op", body if arrays else "    pass\n", {"Unequal": UnequalShapesError})
 
 
-@overload(zeros, strict=False)  # strict would compare annotations
+@overload(zeros, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _zeros(token: Any) -> Any:
     match token.type:
         case TensorType(dtype, shape):
@@ -277,7 +300,7 @@ def _zeros(token: Any) -> Any:
     return None
 
 
-@overload(add, strict=False)  # strict would compare annotations
+@overload(add, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _add(left: Any, right: Any, token: Any) -> Any:
     match token.type:
         case TensorType(dtype, shape):
@@ -304,7 +327,7 @@ def _plus(dtype: np.dtype[Any]) -> Any:
     """Return the compiled addition of two scalars of a dtype."""
     cast = _cast(dtype)
     if dtype.kind not in "iu":
-        return njit(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
+        return callee(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
     info = np.iinfo(dtype)
     overflow = f"        raise OverflowError('the sum does not fit {dtype.name}')\n"
     if dtype.itemsize < 8:
@@ -313,4 +336,4 @@ def _plus(dtype: np.dtype[Any]) -> Any:
         body = f"    s = uint64(a) + uint64(b)\n    if s < uint64(a):\n{overflow}    return s\n"
     else:
         body = f"    s = a + b\n    if (a < 0) == (b < 0) and (s < 0) != (a < 0):\n{overflow}    return s\n"
-    return njit(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))
+    return callee(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))

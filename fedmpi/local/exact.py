@@ -14,16 +14,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fedmpi.local.kernel import jit
 
 BITS = 32
 BIAS = 1074  # the exponent of the least subnormal: digit 0 begins at 2^-1074
 DIGITS = (BIAS + 1024) // BITS + 2  # all that a sum of 2^30 finite terms can reach
 
-_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
 
-
-@njit(**_JIT)
+@jit
 def add_term(digits: Any, term: Any) -> None:
     """Add a finite float64 to digits int64[DIGITS]."""
     if term == 0.0:
@@ -50,7 +49,7 @@ def add_term(digits: Any, term: Any) -> None:
     digits[place + 2] += (third ^ sign) - sign
 
 
-@njit(**_JIT)
+@jit
 def round_sums(sums: Any, out: Any) -> None:
     """Write into out float64[n] the float64 nearest to each sum (ties to even; beyond the range: infinity).
 
@@ -77,7 +76,7 @@ def round_sums(sums: Any, out: Any) -> None:
             out[i] = -out[i]
 
 
-@njit(**_JIT)
+@jit
 def _nearest(digits: Any, head: Any) -> Any:
     """Return the float64 nearest to head · 2^(32·size) + Σ digits[k] · 2^(32·k), times 2^-1074."""
     top = digits.size - 1
@@ -109,7 +108,7 @@ def _nearest(digits: Any, head: Any) -> Any:
     return _scaled(lead, scale)
 
 
-@njit(**_JIT)
+@jit
 def _scaled(lead: Any, scale: Any) -> Any:
     """Return lead · 2^scale rounded once; ``lead`` has its highest bit set, its last bit is sticky."""
     exponent = scale + 63  # of the leading bit
@@ -128,7 +127,7 @@ def _scaled(lead: Any, scale: Any) -> Any:
     return _ldexp(np.float64(kept), scale + 64 - keep)
 
 
-@njit(**_JIT)
+@jit
 def _ldexp(value: Any, power: Any) -> Any:
     """Return value · 2^power, exact or infinite: two steps, because 2^power alone may be out of range."""
     half = power // 2

@@ -15,9 +15,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from numba import njit
 from numba.core import ir
 
+from fedmpi.local.callee import callee
 from fedmpi.local.kernel import Kernel
 
 
@@ -39,7 +39,7 @@ def consuming_form(kernel: Kernel) -> Any:
     text = f"def form({', '.join(names)}):\n    into({', '.join(names)})\n    return {results}\n"
     scope: dict[str, Any] = {"into": kernel.in_place.dispatcher, "__name__": __name__}
     exec(compile(text, f"<fedmpi {kernel.__name__}>", "exec"), scope)
-    return njit(error_model="numpy")(scope["form"])
+    return callee(scope["form"])
 
 
 class _Look:

@@ -7,6 +7,7 @@ stays off: every sum has the order that the source gives it, so a kernel gives t
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.extending import typeof_impl
 
+from fedmpi.local.callee import callee
 from fedmpi.local.probe import probing
 
 JIT = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -21,16 +23,41 @@ JIT = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Compiled:
+    """A module-level function, compiled for compiled callers (`dispatcher`) and for Python, each when it is needed.
+
+    Inside a jitted function it stands for its dispatcher, whether it is found as a global, in a closure or as a
+    module's attribute.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.dispatcher: Any = callee(function, cache=True)
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+
+    @functools.cached_property
+    def entry(self) -> Any:
+        """The dispatcher that Python calls."""
+        return numba.njit(**JIT)(self.function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.entry(*args, **kwargs)
+
+    def __reduce__(self) -> str:
+        """Pickle by name: one in a closure must not change the key under which Numba caches that closure."""
+        return self.__qualname__
+
+
 def jit(function: F) -> F:
     """Compile a module-level function by the shared policy."""
-    return cast(F, numba.njit(**JIT)(function))
+    return cast(F, Compiled(function))
 
 
-class Kernel:
-    """A compiled function (`dispatcher`), a NumPy function that does the same (`twin`), and its in-place form.
+class Kernel(Compiled):
+    """A compiled function, a NumPy function that does the same (`twin`), and its in-place form.
 
-    Calling it runs the dispatcher, or the twin while a probe runs.  Inside a jitted function a Kernel stands for its
-    dispatcher, whether it is found as a global, in a closure or as a module's attribute.
+    Calling it runs the compiled function, or the twin while a probe runs.
 
     `in_place` is the Kernel that writes the same results, to the bit, into buffers that the caller owns, or None; on
     that Kernel `writes` gives, for each result of the functional form, the position of the argument that receives it.
@@ -44,11 +71,9 @@ class Kernel:
         in_place: Kernel | None = None,
         writes: tuple[str, ...] = (),
     ) -> None:
-        self.dispatcher: Any = jit(function)
+        super().__init__(function)
         self.twin = twin
         self.in_place = in_place
-        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
-        self.__module__, self.__doc__ = function.__module__, function.__doc__
         parameters = list(inspect.signature(function).parameters)
         self.__signature__ = inspect.Signature(
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in parameters]
@@ -57,15 +82,11 @@ class Kernel:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled function, or its twin while a probe runs."""
-        run = self.twin if probing() else self.dispatcher
+        run = self.twin if probing() else self.entry
         return run(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}{self.__signature__}>"
-
-    def __reduce__(self) -> str:
-        """Pickle by name: a Kernel in a closure must not change the key under which Numba caches that closure."""
-        return self.__qualname__
 
 
 def kernel(
@@ -75,8 +96,8 @@ def kernel(
     return lambda function: Kernel(function, twin, in_place=in_place, writes=writes)
 
 
-def _numba_type(value: Kernel, context: Any) -> Any:
+def _numba_type(value: Compiled, context: Any) -> Any:
     return numba.types.Dispatcher(value.dispatcher)
 
 
-typeof_impl.register(Kernel)(_numba_type)
+typeof_impl.register(Compiled)(_numba_type)

@@ -11,15 +11,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from numba import njit
 from numba.core import errors, ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder, run_frontend
+from numba.core.compiler import run_frontend
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.inline_closurecall import length_of_iterator
 from numba.core.ir_utils import mk_unique_var
 from numba.core.registry import cpu_target
 from numba.core.untyped_passes import InlineClosureLikes
 
+from fedmpi.local.callee import CalleeCompiler, callee
 from fedmpi.local.in_place import consuming_call, consuming_form, resolved
 from fedmpi.local.numba_types import length_of_iterator as our_length_of_iterator
 from fedmpi.local.records import record_class
@@ -37,18 +37,13 @@ def compile_body(
     """
     known = {} if helpers is None else helpers
 
-    class BodyCompiler(CompilerBase):
-        def define_pipelines(self) -> list[Any]:
+    class BodyCompiler(CalleeCompiler):
+        def add_passes(self, pipeline: Any) -> None:
             self.state.compile_helper = lambda helper: _helper(helper, boundscheck, known)
             self.state.consumed = consumed
-            pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
-            pipeline.finalize()
-            return [pipeline]
 
-    # Called from compiled code alone: nothing is compiled to call it from elsewhere.
-    unwrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(pipeline_class=BodyCompiler, error_model="numpy", boundscheck=boundscheck, **unwrapped)(function)
+    return callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
 
 
 def _helper(function: Any, boundscheck: bool, known: dict[Any, Any]) -> Any:

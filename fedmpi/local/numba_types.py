@@ -25,6 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer, signature
 from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.columns import arity, layout
 from fedmpi.local.kernel import jit
 from fedmpi.local.records import element_names, record_class, record_of
@@ -167,16 +168,6 @@ def make_sequence(typing: Any, token: Any, arrays: Any, progress: Any, start: An
 
 
 @intrinsic
-def read_only(typing: Any, array: Any) -> Any:
-    """Return an array as a read-only one."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
-
-    return array.copy(readonly=True)(array), generate
-
-
-@intrinsic
 def retyped(typing: Any, sequence: Any, token: Any) -> Any:
     """Return a sequence as one of the token's type, whose columns are laid out alike."""
 
@@ -218,7 +209,7 @@ def element_at(sequence: Any, index: int) -> Any:
     raise NotImplementedError("element_at is for compiled code")
 
 
-@overload(element_at, strict=False)
+@overload(element_at, strict=False, jit_options=OPTIONS)
 def _element_at(sequence: Any, index: int) -> Any:
     if not isinstance(sequence, SequenceValue):
         return None
@@ -318,7 +309,7 @@ def dense_rows(rows: Any, start: Any, stop: Any) -> Any:
     return out
 
 
-@overload(len)
+@overload(len, jit_options=OPTIONS)
 def _sequence_len(sequence: Any) -> Any:
     if isinstance(sequence, SequenceValue):
 
@@ -330,7 +321,7 @@ def _sequence_len(sequence: Any) -> Any:
     return None
 
 
-@overload(operator.getitem, strict=False)
+@overload(operator.getitem, strict=False, jit_options=OPTIONS)
 def _sequence_getitem(sequence: Any, index: Any) -> Any:
     if isinstance(sequence, SequenceValue) and isinstance(index, types.Integer):
 

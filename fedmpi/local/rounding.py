@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fedmpi.local import exact
 from fedmpi.local.bins import BLOCK
+from fedmpi.local.kernel import jit
 
-_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
 _MORE = 1.0 + 2.0**-40  # covers the rounding of a few sums of positive numbers
 
 
-@njit(**_JIT)
+@jit
 def round_planes(planes: Any, first: Any, last: Any, at: Any, out: Any, odd: Any, hard: Any) -> Any:
     """Write the float64 nearest to the sum over planes ``first`` to ``last`` of elements ``at``, … into out float64[n].
 
@@ -24,7 +23,7 @@ def round_planes(planes: Any, first: Any, last: Any, at: Any, out: Any, odd: Any
     rounding is too close to call are written into ``hard`` int64[n], counted from ``at``; returns how many.
     """
     count = 0
-    lost, doubt = np.empty(BLOCK), np.empty(BLOCK)
+    lost, doubt = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
     for start in range(0, out.size, BLOCK):
         sums = out[start : start + BLOCK]
         if first >= last - 1 and not odd:
@@ -39,7 +38,7 @@ def round_planes(planes: Any, first: Any, last: Any, at: Any, out: Any, odd: Any
     return count
 
 
-@njit(**_JIT)
+@jit
 def _add_two(planes: Any, first: Any, last: Any, at: Any, sums: Any) -> None:
     """Write the sums of one or two planes: one addition rounds them to the nearest."""
     high, low = planes[first, at : at + sums.size], planes[last, at : at + sums.size]
@@ -51,7 +50,7 @@ def _add_two(planes: Any, first: Any, last: Any, at: Any, sums: Any) -> None:
             sums[i] = high[i] + low[i] + 0.0
 
 
-@njit(**_JIT)
+@jit
 def _add_planes(planes: Any, first: Any, last: Any, at: Any, sums: Any, lost: Any, doubt: Any) -> None:
     """Write sums[m], lost[m] and doubt[m] such that the true sums are sums + lost, but for at most doubt · (1 + 2^-40).
 
@@ -76,7 +75,7 @@ def _add_planes(planes: Any, first: Any, last: Any, at: Any, sums: Any, lost: An
                 doubt[i] += abs(error)
 
 
-@njit(**_JIT)
+@jit
 def _two_sum(a: Any, b: Any) -> Any:
     """Return a + b rounded, and what that lost."""
     total = a + b
@@ -84,7 +83,7 @@ def _two_sum(a: Any, b: Any) -> Any:
     return total, (a - (total - other)) + (b - other)
 
 
-@njit(**_JIT)
+@jit
 def _round(sums: Any, lost: Any, doubt: Any, odd: Any) -> Any:
     """Round what `_add_planes` gives; what is too close to call becomes NaN: tell whether there is any."""
     if odd:
@@ -92,7 +91,7 @@ def _round(sums: Any, lost: Any, doubt: Any, odd: Any) -> Any:
     return _to_nearest(sums, lost, doubt)
 
 
-@njit(**_JIT)
+@jit
 def _to_nearest(sums: Any, lost: Any, doubt: Any) -> Any:
     """Round to the nearest: that is certain if what it lost is less than half a unit at both ends of the doubt."""
     unsure = False
@@ -105,7 +104,7 @@ def _to_nearest(sums: Any, lost: Any, doubt: Any) -> Any:
     return unsure
 
 
-@njit(**_JIT)
+@jit
 def _to_odd(sums: Any, lost: Any, doubt: Any) -> Any:
     """Round to odd: that is certain if the sign of what the rounding lost is."""
     unsure = False
@@ -118,7 +117,7 @@ def _to_odd(sums: Any, lost: Any, doubt: Any) -> Any:
     return unsure
 
 
-@njit(**_JIT)
+@jit
 def _odd(value: Any, rest: Any) -> Any:
     """Return a sum rounded to odd: ``value`` is that sum but for ``rest``, less than one unit in its last place."""
     bits = np.float64(value).view(np.int64)
@@ -128,7 +127,7 @@ def _odd(value: Any, rest: Any) -> Any:
     return np.int64(bits + step).view(np.float64)
 
 
-@njit(**_JIT)
+@jit
 def round_wide(planes: Any, first: Any, last: Any, elements: Any, digits: Any, out: Any, odd: Any) -> None:
     """Write the rounded sums of some ``elements`` int64[k], wide digits int64[k, WIDE] and planes, into out float64[k].
 
@@ -157,7 +156,7 @@ def round_wide(planes: Any, first: Any, last: Any, elements: Any, digits: Any, o
             out[j] = np.inf if highs else -np.inf
 
 
-@njit(**_JIT)
+@jit
 def divided(sums: Any, divisor: Any, out: Any) -> None:
     """Write sums[n] / divisor into out[n] in its dtype; zeros are +0.0 and every NaN the quiet one."""
     for i in range(out.size):

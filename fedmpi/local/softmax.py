@@ -19,6 +19,7 @@ import numpy as np
 
 from fedmpi.local import softmax_twins as twins
 from fedmpi.local.kernel import jit, kernel
+from fedmpi.local.read_only import read_only
 from fedmpi.local.softmax_dense import block_size
 from fedmpi.local.softmax_forms import add_gradient, contiguous, prepared, room, score_block, shape, write_back
 from fedmpi.local.softmax_rows import losses, scores_for
@@ -88,7 +89,7 @@ def _scan(x: Any, y: Any, weights: Any, bias: Any, best: Any) -> float:
     """The sum of the rows' losses, if `y` has labels; their predicted classes go into `best`."""
     rows, features = shape(x)
     size = min(block_size(features), max(rows, 1))
-    floats = contiguous(weights)
+    floats = read_only(contiguous(weights))
     model, place, scores = prepared(x, floats), room(x, size, floats), scores_for(size, bias.shape[0], floats)
     total = 0.0
     for start in range(0, rows, size):

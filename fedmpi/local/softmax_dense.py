@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.kernel import jit
+from fedmpi.local.read_only import read_only
 from fedmpi.local.simd import CLASSES, ROWS, lanes, piece
 from fedmpi.local.softmax_rows import scores_for, slopes
 from fedmpi.local.softmax_small import add_gradient_of_few, is_small
@@ -68,44 +69,62 @@ def write_scores(rows: Any, by_class: Any, classes: int, scores: Any) -> None:
 @jit
 def score_rows(x: Any, start: int, count: int, by_class: Any, classes: int, room: Any, scores: Any) -> None:
     """scores[c, i] = the score of row start + i of `x`, without bias, for i < count."""
-    write_scores(block(x, start, count, room), by_class, classes, scores)
+    write_scores(read_only(block(x, start, count, room)), by_class, classes, scores)
 
 
 @jit
 def add_gradient_of_rows(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weights: Any, new_bias: Any) -> None:
     """Add `scale` times the gradient at (weights, bias) to `new_weights`, C-contiguous as `weights`, and `new_bias`."""
-    rows, (features, classes) = y.shape[0], weights.shape
+    rows, like = y.shape[0], read_only(weights)
     if rows == 0:
         return
     if is_small(rows, weights):
         few = block(x, 0, rows, room_for(x, rows, weights))
         add_gradient_of_few(few, y, weights, bias, scale, new_weights, new_bias)
         return
-    n, p = lanes(weights), piece(weights)
-    by_class = turned(weights)
-    total = aligned(by_class.shape[0], by_class.shape[1], weights)
-    by_bias = np.zeros(classes, weights.dtype)
-    size = min(block_size(features), rows)
-    scores = scores_for(size, classes, weights)
-    room = room_for(x, size, weights)
+    by_class = turned(like)
+    total = aligned(by_class.shape[0], by_class.shape[1], like)
+    by_bias = aligned(1, bias.shape[0], like)[0]
+    for c in range(by_bias.shape[0]):
+        by_bias[c] = 0
+    size = min(block_size(weights.shape[0]), rows)
+    scores = scores_for(size, bias.shape[0], like)
+    room = room_for(x, size, like)
     for start in range(0, rows, size):
-        part = block(x, start, min(size, rows - start), room)
-        write_scores(part, by_class, classes, scores)
-        slopes(scores, bias, y[start : start + part.shape[0]], rows)
-        for c in range(0, classes, CLASSES):
-            add_outer(part, scores, part.shape[0], c, total, start == 0)
-        for c in range(classes):
-            by_bias[c] += row_sum(scores, c, part.shape[0])
-    strip = aligned(STRIP * n + p, classes, weights)  # p more rows: the last one spills
+        count = min(size, rows - start)
+        part = read_only(block(x, start, count, room))
+        add_block_gradient(part, y[start : start + count], rows, by_class, bias, scores, total, by_bias, start == 0)
+    add_scaled(total, by_bias, scale, new_weights, new_bias)
+
+
+@jit
+def add_block_gradient(
+    part: Any, y: Any, rows: int, by_class: Any, bias: Any, scores: Any, total: Any, by_bias: Any, first: Any
+) -> None:
+    """Add the gradient of a block of rows to `total`, which it overwrites if it is the `first`, and to `by_bias`."""
+    classes = bias.shape[0]
+    write_scores(part, by_class, classes, scores)
+    slopes(scores, bias, y, rows)
+    for c in range(0, classes, CLASSES):
+        add_outer(part, scores, part.shape[0], c, total, first)
+    for c in range(classes):
+        by_bias[c] += row_sum(scores, c, part.shape[0])
+
+
+@jit
+def add_scaled(total: Any, by_bias: Any, scale: Any, new_weights: Any, new_bias: Any) -> None:
+    """Add `scale` times a gradient, class-major, to `new_weights`, and to `new_bias`."""
+    (features, classes), n = new_weights.shape, lanes(total)
+    strip = aligned(STRIP * n + piece(total), classes, read_only(total))  # some more rows: the last one spills
     flat, target = strip.reshape(-1), new_weights.reshape(-1)
-    factor = weights.dtype.type(scale)
+    factor = total.dtype.type(scale)
     for k in range(0, features, STRIP * n):
         turned_back(total, k, min(STRIP * n, padded(features - k, n)), strip)
         place = target[k * classes : min(k + STRIP * n, features) * classes]
         for i in range(place.shape[0]):
             place[i] += factor * flat[i]
     for c in range(classes):
-        new_bias[c] += bias.dtype.type(scale) * by_bias[c]
+        new_bias[c] += new_bias.dtype.type(scale) * by_bias[c]
 
 
 # --- what depends on how an argument is stored
@@ -121,14 +140,14 @@ def block(x: Any, start: int, count: int, room: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(room_for, strict=False, inline="always")
+@overload(room_for, strict=False, jit_options=OPTIONS)
 def _room_for(x: Any, rows: Any, weights: Any) -> Any:
     if isinstance(x, types.Array) and x.layout == "C" and x.dtype == weights.dtype:
         return lambda x, rows, weights: None
     return lambda x, rows, weights: aligned(rows, weights.shape[0], weights)
 
 
-@overload(block, strict=False, inline="always")
+@overload(block, strict=False, jit_options=OPTIONS)
 def _block(x: Any, start: Any, count: Any, room: Any) -> Any:
     if isinstance(room, types.NoneType):
         return lambda x, start, count, room: x[start : start + count]

@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.softmax_dense import add_gradient_of_rows, room_for, score_rows, turned
 from fedmpi.local.softmax_sparse import add_gradient_of_sparse_rows, score_sparse_rows
 from fedmpi.local.sparse import Csr, Pixels
@@ -55,7 +56,7 @@ def _is(x: Any, form: type) -> bool:
     return getattr(x, "form", None) is form or (isinstance(x, types.BaseNamedTuple) and x.instance_class is form)
 
 
-@overload(shape, strict=False, inline="always")  # strict would compare annotations
+@overload(shape, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _shape(x: Any) -> Any:
     if _is(x, Csr):
         return lambda x: (x.offsets.shape[0] - 1, x.width)
@@ -64,7 +65,7 @@ def _shape(x: Any) -> Any:
     return lambda x: x.shape
 
 
-@overload(contiguous, strict=False, inline="always")
+@overload(contiguous, strict=False, jit_options=OPTIONS)
 def _contiguous(array: Any) -> Any:
     if not isinstance(array.dtype, types.Float):
         return lambda array: array.astype(np.float64)
@@ -73,7 +74,7 @@ def _contiguous(array: Any) -> Any:
     return lambda array: np.ascontiguousarray(array)
 
 
-@overload(write_back, strict=False, inline="always")
+@overload(write_back, strict=False, jit_options=OPTIONS)
 def _write_back(array: Any, written: Any) -> Any:
     if array.layout == "C":
         return lambda array, written: None
@@ -84,21 +85,21 @@ def _write_back(array: Any, written: Any) -> Any:
     return copy
 
 
-@overload(prepared, strict=False, inline="always")
+@overload(prepared, strict=False, jit_options=OPTIONS)
 def _prepared(x: Any, weights: Any) -> Any:
     if _is(x, Csr):
         return lambda x, weights: weights
     return lambda x, weights: turned(weights)
 
 
-@overload(room, strict=False, inline="always")
+@overload(room, strict=False, jit_options=OPTIONS)
 def _room(x: Any, rows: Any, weights: Any) -> Any:
     if _is(x, Csr):
         return lambda x, rows, weights: None
     return lambda x, rows, weights: room_for(x, rows, weights)
 
 
-@overload(score_block, strict=False, inline="always")
+@overload(score_block, strict=False, jit_options=OPTIONS)
 def _score_block(x: Any, start: Any, count: Any, model: Any, classes: Any, room: Any, scores: Any) -> Any:
     if _is(x, Csr):
         return lambda x, start, count, model, classes, room, scores: score_sparse_rows(x, start, count, model, scores)
@@ -107,7 +108,7 @@ def _score_block(x: Any, start: Any, count: Any, model: Any, classes: Any, room:
     )
 
 
-@overload(add_gradient, strict=False, inline="always")
+@overload(add_gradient, strict=False, jit_options=OPTIONS)
 def _add_gradient(x: Any, y: Any, weights: Any, bias: Any, scale: Any, new_weights: Any, new_bias: Any) -> Any:
     if _is(x, Csr):
         return lambda x, y, weights, bias, scale, new_weights, new_bias: add_gradient_of_sparse_rows(

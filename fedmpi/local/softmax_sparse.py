@@ -13,6 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.kernel import jit
 from fedmpi.local.simd import Value, Vectors, emitter, lanes
 from fedmpi.local.softmax_rows import scores_for, slopes
@@ -124,7 +125,7 @@ def as_dtype(values: Any, like: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(as_dtype, strict=False, inline="always")
+@overload(as_dtype, strict=False, jit_options=OPTIONS)
 def _as_dtype(values: Any, like: Any) -> Any:
     if values.dtype == like.dtype:
         return lambda values, like: values

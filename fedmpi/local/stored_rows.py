@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, make_attribute_wrapper, models, overload_attribute, register_model
 
+from fedmpi.local.callee import OPTIONS
 from fedmpi.local.sparse import Csr, Pixels
 
 
@@ -53,12 +54,12 @@ for _wrapper in (StoredCsr, StoredPixels):
         make_attribute_wrapper(_wrapper, _name, _name)
 
 
-@overload_attribute(StoredCsr, "shape")
+@overload_attribute(StoredCsr, "shape", jit_options=OPTIONS)
 def _csr_shape(rows: Any) -> Any:
     return lambda rows: (rows.offsets.shape[0] - 1, rows.width)
 
 
-@overload_attribute(StoredPixels, "shape")
+@overload_attribute(StoredPixels, "shape", jit_options=OPTIONS)
 def _pixels_shape(rows: Any) -> Any:
     return lambda rows: rows.data.shape
 

@@ -48,7 +48,7 @@ class Accumulator:
         self._clients = 0
 
     @property
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
         """What compiled code adds to: see `bins`; then the plain sums."""
         return self.planes, self.slots, self.keys, self.digits, self.notes, self.room, self.plain
 

@@ -263,6 +263,69 @@ def test_blas_runs_on_one_thread(tmp_path):
     assert result == "2 {1}"
 
 
+RAISING = """
+import numba
+import numpy as np
+import fedmpi as fm
+
+MODEL = [(np.float32, [4, 2]), (np.float32, [2])]
+BATCH = [(np.float32, [None, 4]), (np.int32, [None])]
+
+@fm.numba_computation(*MODEL, *BATCH)
+def loss(w, b, x, y):
+    return fm.kernels.softmax_loss(x, y, w, b)
+
+@numba.njit
+def plain(w, b, x, y):
+    return fm.kernels.softmax_loss(x, y, w, b)
+
+w, b = np.zeros((4, 2), np.float32), np.zeros(2, np.float32)
+x, y = np.zeros((3, 4), np.float32), np.array([0, 1, 2], np.int32)
+texts = set()
+for f in (loss, plain, fm.kernels.softmax_loss):
+    try:
+        f(*((w, b, x, y) if f is not fm.kernels.softmax_loss else (x, y, w, b)))
+    except ValueError as error:
+        texts.add(str(error).splitlines()[0])
+print(texts)
+"""
+
+
+def test_errors_with_numbers_come_from_cached_kernels(tmp_path):
+    script = tmp_path / "raising.py"
+    script.write_text(RAISING)
+    for folder in ("a", "a", "b"):  # compiled; from the cache; compiled with kernels that come from theirs
+        result, *_ = finish(start(script, tmp_path / folder))
+        assert result == "{'softmax: label 2 in row 2 is outside 0..1'}"
+
+
+RECURSIVE = """
+import numpy as np
+import fedmpi as fm
+
+def factorial(n):
+    return 1 if n <= 1 else n * factorial(n - 1)
+
+def even(n):
+    return True if n == 0 else odd(n - 1)
+
+def odd(n):
+    return False if n == 0 else even(n - 1)
+
+f = fm.numba_computation(lambda n: factorial(n), np.int32, result=np.int32)
+g = fm.numba_computation(lambda n: even(n), np.int32, result=np.bool_)
+print(f(5), g(6), g(7))
+"""
+
+
+def test_recursive_functions_come_from_the_cache(tmp_path):
+    script = tmp_path / "recursive.py"
+    script.write_text(RECURSIVE)
+    for _ in ("compiled", "from the cache"):
+        result, *_ = finish(start(script, tmp_path / "cache"))
+        assert result == "120 True False"
+
+
 def test_the_same_body_in_two_modules(tmp_path):
     """Numba imports the module that compiled code came from: this ran the other module, which then waited for ever."""
     for name in ("one", "two"):
