@@ -58,13 +58,14 @@ def batch_offsets(offsets: Array, size: int) -> tuple[Array, Array]:
 
     Batches have ``size`` rows; the last one of a client has what is left.
     """
-    batches = np.zeros(len(offsets), dtype=np.int64)
     count = np.diff(offsets)
     size = min(size, int(count.max(initial=1)))  # no batch is larger: sums with it do not overflow
     if count.min(initial=size) > 0 and count.max(initial=0) <= size:
+        del count  # its memory serves again
         batches = np.arange(len(offsets))  # one batch a client: the offsets serve as they are
         batches.flags.writeable = False
         return batches, offsets
+    batches = np.zeros(len(offsets), dtype=np.int64)
     count += size - 1
     count //= size
     np.cumsum(count, out=batches[1:])
