@@ -6,6 +6,9 @@ function stays LLVM's intermediate code, which is linked into its callers; the o
 emitted with all that it calls.  That halves the time of a first run.
 
 `callee(function)` is a Numba dispatcher for compiled code only; from Python it cannot be called.
+
+This leans on the insides of Numba, so it is done with the versions of Numba that it was tried with (`TRIED`); with any
+other a callee is an ordinary compiled function, and a first run takes longer.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from numba.core.cgutils import normalize_ir_text
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 
+TRIED = {(0, 68)}
+KNOWN = tuple(numba.version_info[:2]) in TRIED
 _ENVIRONMENT = "_ZN08NumbaEnv"  # begins the name of the global that holds the constants of a function
 _DEFINED: weakref.WeakValueDictionary[str, CalleeLibrary] = weakref.WeakValueDictionary()  # by function
 
@@ -127,7 +132,8 @@ class CalleeCompiler(CompilerBase):
     """Numba's compiler with a `CalleeLibrary`: a ``pipeline_class`` of ``njit`` and of ``overload``'s options."""
 
     def define_pipelines(self) -> list[Any]:
-        self.state.library = CalleeLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        if KNOWN:
+            self.state.library = CalleeLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
         self.add_passes(pipeline)
         pipeline.finalize()
@@ -177,6 +183,8 @@ OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class
 def callee(function: Any, *, cache: bool = False, **options: Any) -> Any:
     """Return the dispatcher of a function that compiled code alone calls; other arguments are those of ``njit``."""
     dispatcher = numba.njit(**{**OPTIONS, "error_model": "numpy", **options})(function)
-    if cache:
+    if cache and not KNOWN:
+        dispatcher.enable_caching()
+    elif cache:
         dispatcher._cache = _CalleeCache(function)
     return dispatcher

@@ -369,3 +369,37 @@ def test_code_that_two_processes_compiled_meets_in_a_third(folder, tmp_path):
             [sys.executable, str(script), *words], env=environment, capture_output=True, text=True, timeout=100
         )
         assert done.stdout == expected, done.stderr
+
+
+UNTRIED = """
+import numba
+
+numba.version_info = (0, 1, 0)
+import numpy as np
+import fedmpi as fm
+from fedmpi.local import callee
+
+BATCH = fm.to_type({"x": (np.float32, [None, 3]), "y": (np.int32, [None])})
+MODEL = fm.to_type({"weights": (np.float32, [3, 2]), "bias": (np.float32, [2])})
+
+@fm.numba_computation(MODEL, BATCH)
+def loss(model, batch):
+    return fm.kernels.softmax_loss(batch.x, batch.y, model.weights, model.bias)
+
+model = {"weights": np.zeros((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+print(callee.KNOWN, loss(model, {"x": np.ones((4, 3), np.float32), "y": np.zeros(4, np.int32)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_version_of_numba_that_was_not_tried(folder, tmp_path):
+    """Nothing of Numba's insides is used then; the second process loads what the first compiled."""
+    script = tmp_path / "untried.py"
+    script.write_text(UNTRIED)
+    environment = {**os.environ, "FEDMPI_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(fm.__file__).parents[1])}
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "kernels")  # those of the package may be of the other kind
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=100
+        )
+        assert done.stdout == "False 0.6931472\n", done.stderr
