@@ -182,9 +182,9 @@ OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class
 
 def callee(function: Any, *, cache: bool = False, **options: Any) -> Any:
     """Return the dispatcher of a function that compiled code alone calls; other arguments are those of ``njit``."""
+    if cache and not KNOWN:  # in Numba's own cache, where the form that Python calls is looked for too
+        return numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     dispatcher = numba.njit(**{**OPTIONS, "error_model": "numpy", **options})(function)
-    if cache and not KNOWN:
-        dispatcher.enable_caching()
-    elif cache:
+    if cache:
         dispatcher._cache = _CalleeCache(function)
     return dispatcher
