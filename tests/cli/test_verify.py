@@ -58,7 +58,7 @@ def test_a_module_and_its_arguments(tmp_path):
 @pytest.mark.slow
 def test_a_launcher_of_ones_own(tmp_path):
     launcher = tmp_path / "my launcher"
-    launcher.write_text(f'#!/bin/sh\necho "launched: $1 $2 $3" >&2\nshift\nexec {jobs.mpiexec()} "$@"\n')
+    launcher.write_text(f'#!/bin/sh\necho "launched: $1 $2 $3" >&2\nshift\nexec "{jobs.mpiexec()}" "$@"\n')
     launcher.chmod(0o755)
     result = verified("plain", "-n", "1,2", "--launcher", f"'{launcher}' --mine")
     assert result.returncode == 0, result
