@@ -13,15 +13,23 @@ other a callee is an ordinary compiled function, and a first run takes longer.
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import weakref
 from typing import Any
 
 import llvmlite.binding
 import numba
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import Cache, CompileResultCacheImpl
 from numba.core.cgutils import normalize_ir_text
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
+
+# Numba tells functions of one name and signature apart by a number that begins at 1 in each process.  Code that two
+# processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
+# symbols: one program would run another's functions, without a word.  So each process counts from somewhere else.
+FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 TRIED = {(0, 68)}
 KNOWN = tuple(numba.version_info[:2]) in TRIED

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -122,15 +120,10 @@ def prepare_numba() -> None:
     """
     import scipy.linalg.cython_blas  # noqa: F401  # what Numba's np.dot calls: loaded before the threads are set
     import threadpoolctl
-    from numba.core.bytecode import FunctionIdentity
 
     from fedmpi.local import coerce, numba_types  # noqa: F401
 
     threadpoolctl.threadpool_limits(1)
-    # Numba tells functions of one name and signature apart by a number that begins at 1 in each process.  Code that two
-    # processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
-    # symbols: one program would run another's functions, without a word.  So each process counts from somewhere else.
-    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 
 def compile_entry(write: Callable[[bool], Generator], *, stored: bool = False) -> Any:
