@@ -202,7 +202,7 @@ def test_an_interrupt_leaves_nothing_behind(number):
         text=True,
     ) as process:
         try:
-            assert process.stdout.readline() == "hang of 2\n"
+            assert process.stdout.readline().startswith("hang of 2")  # two ranks write, maybe into one line
             assert len(jobs.members_of(mark)) > 3  # this command, the launcher, two ranks
             process.send_signal(number)
             errors = process.communicate(timeout=30)[1]
