@@ -186,7 +186,8 @@ def test_a_program_without_results_is_no_success():
 def test_a_run_that_hangs_is_ended():
     result = verified("hang", "-n", "1,2", "--timeout", "6", timeout=60)
     assert result.returncode == 1, result
-    assert "fedmpi verify: 2 ranks: not finished after 6 s\n--- stdout\nhang of 2\nhang of 2\n" in result.stderr, result
+    assert "fedmpi verify: 2 ranks: not finished after 6 s\n--- stdout\nhang of 2" in result.stderr, result
+    assert result.stderr.count("hang of 2") == 2  # two ranks, maybe in one line
 
 
 @needs_mpiexec

@@ -117,6 +117,7 @@ def rounds(body):
     return round_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [tutorial, with_other_work, two_steps, returns_a_view])
 def test_the_bits_are_the_same_and_the_model_is_not_written_to(body):
     rng = np.random.default_rng(0)

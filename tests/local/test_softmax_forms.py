@@ -22,6 +22,8 @@ from fedmpi.kernels import (
 )
 from fedmpi.local.sparse import Csr, Pixels
 
+pytestmark = pytest.mark.slow  # each form of rows and dtype is compiled
+
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 
 
