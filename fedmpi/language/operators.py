@@ -5,6 +5,8 @@ add a row, and its evaluation in the runtime.
 """
 
 # No `from __future__ import annotations`: the annotations of the rules are read when the rows are made.
+import numpy as np
+
 from fedmpi.language.applying import Function, OptionalPlaced, Placed, Placement, Plain, Sequence, operator
 from fedmpi.language.dtypes import kind
 from fedmpi.language.errors import TypingError
@@ -13,17 +15,24 @@ from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.rules import (
     all_tensors,
     bare,
+    check_integers,
+    check_limit,
+    check_ordered,
     check_summable,
     element_of,
+    folding,
     leaves_of,
     member_of,
     members,
     pair,
     place_hint,
     placed,
+    result_of,
+    selection,
     sequence,
     state_hint,
     state_of,
+    unplaced,
     unplaced_result,
 )
 from fedmpi.language.types import (
@@ -112,6 +121,45 @@ def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
     return FederatedType(member, SERVER)
 
 
+@operator("{T}@CLIENTS -> T@SERVER", lowering="a minimum on each rank, then one Reduce")
+def federated_min(value: Placed) -> Type:
+    """Take the least of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
+    member = placed(value, "value", CLIENTS).member
+    check_ordered(member, "value")
+    return FederatedType(member, SERVER)
+
+
+@operator("{T}@CLIENTS -> T@SERVER", lowering="a maximum on each rank, then one Reduce")
+def federated_max(value: Placed) -> Type:
+    """Take the greatest of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
+    member = placed(value, "value", CLIENTS).member
+    check_ordered(member, "value")
+    return FederatedType(member, SERVER)
+
+
+@operator(
+    "<{T}@CLIENTS,U,(<U,T> -> U),(<U,U> -> U),(U -> R)> -> R@SERVER",
+    lowering="a fold of each block of clients on its rank, one Gather of the blocks, a tree of merges at the server",
+    hints={
+        "zero": lambda types: state_of(types.get("accumulate")),
+        "accumulate": lambda types: pair(bare(types, "zero"), member_of(types, "value")),
+        "merge": lambda types: pair(result_of(types, "accumulate"), result_of(types, "accumulate")),
+        "report": lambda types: result_of(types, "merge"),
+    },
+)
+def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge: Function, report: Function) -> Type:
+    """Fold the clients' values with functions of yours, and report what they come to at the server.
+
+    The clients are accumulated from ``zero`` in order, in at most 64 blocks, whose states are merged in a fixed tree;
+    blocks and tree depend on the number of clients alone.  So ``zero`` must be neutral for ``merge``.
+    """
+    member = placed(value, "value", CLIENTS).member
+    unplaced(zero, "zero")
+    state = folding(accumulate, "accumulate", zero, member)
+    merged = folding(merge, "merge", state, state)
+    return FederatedType(unplaced_result(report, "report", merged), SERVER)
+
+
 @operator("<T,P> -> T@P", lowering="nothing: every rank has the value")
 def federated_value(value: Plain, placement: Placement) -> Type:
     """Place a value: the same at every place."""
@@ -120,6 +168,68 @@ def federated_value(value: Plain, placement: Placement) -> Type:
     if type_contains(value, lambda t: isinstance(t, FunctionType)):
         raise TypingError(f"value must contain no function, found {value}")
     return FederatedType(value, placement, all_equal=True)
+
+
+@operator("<( -> T),P> -> {T}@P", lowering="part of the compiled loop over a rank's clients; a call at the server")
+def federated_eval(fn: Function, placement: Placement) -> Type:
+    """Evaluate a function without parameters at each client, or at the server."""
+    if not isinstance(fn, FunctionType) or fn.parameter is not None:
+        raise TypingError(f"fn must be a function without parameters, found {fn}", "map others with fm.federated_map")
+    if type_contains(fn.result, lambda t: isinstance(t, FederatedType | FunctionType)):
+        raise TypingError(f"fn must return nothing placed and no function, found {fn}")
+    return FederatedType(fn.result, placement)
+
+
+_SELECT = "<{int32[N]}@CLIENTS,int32@SERVER,T@SERVER,(<T,int32> -> U)> -> {U*}@CLIENTS"
+_SELECT_LOWERING = "server_val goes down in the round's Bcast; select_fn runs once for each distinct key of a rank"
+
+
+@operator(
+    _SELECT,
+    lowering=_SELECT_LOWERING,
+    hints={"select_fn": lambda types: pair(member_of(types, "server_val"), TensorType(np.int32))},
+)
+def federated_select(client_keys: Placed, max_key: Placed, server_val: Placed, select_fn: Function) -> Type:
+    """Give each client the parts of a server's value that it has keys of, in the order of its keys.
+
+    ``select_fn`` makes the part of a key in 0 … ``max_key`` - 1; each client has N keys.
+    """
+    return selection(client_keys, max_key, server_val, select_fn)
+
+
+@operator(
+    _SELECT,
+    lowering=_SELECT_LOWERING + ", so the keys leave no client",
+    hints={"select_fn": lambda types: pair(member_of(types, "server_val"), TensorType(np.int32))},
+)
+def federated_secure_select(client_keys: Placed, max_key: Placed, server_val: Placed, select_fn: Function) -> Type:
+    """Do what `federated_select` does, and tell the server nothing of a client's keys."""
+    return selection(client_keys, max_key, server_val, select_fn)
+
+
+@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="sums of masked integers on each rank, one Reduce")
+def federated_secure_sum(value: Placed, max_input: Plain) -> Type:
+    """Add the clients' integers under masks that cancel.  Each must be in 0 … ``max_input``: one limit, or a struct."""
+    return _secure_sum(value, max_input, "max_input")
+
+
+@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="federated_secure_sum with the limit 2 ** bitwidth - 1")
+def federated_secure_sum_bitwidth(value: Placed, bitwidth: Plain) -> Type:
+    """Add the clients' integers under masks that cancel.  Each must be in 0 … 2 ** ``bitwidth`` - 1."""
+    return _secure_sum(value, bitwidth, "bitwidth")
+
+
+@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="sums of masked integers on each rank, one Reduce")
+def federated_secure_modular_sum(value: Placed, modulus: Plain) -> Type:
+    """Add the clients' integers modulo ``modulus`` under masks that cancel.  Each must be in 0 … ``modulus`` - 1."""
+    return _secure_sum(value, modulus, "modulus")
+
+
+def _secure_sum(value: Type, limit: Type, name: str) -> Type:
+    member = placed(value, "value", CLIENTS).member
+    check_integers(member, "value")
+    check_limit(limit, member, name)
+    return FederatedType(member, SERVER)
 
 
 @operator(

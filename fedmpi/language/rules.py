@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
 
 from fedmpi.language.dtypes import kind
 from fedmpi.language.errors import SumIncompatibleError, TypingError, UnsupportedValueError
 from fedmpi.language.hints import hint_for, mixed_hint
-from fedmpi.language.placements import PlacementLiteral
+from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.types import (
     AbstractType,
     FederatedType,
@@ -17,6 +20,7 @@ from fedmpi.language.types import (
     StructWithPythonType,
     TensorType,
     Type,
+    is_federated,
     type_contains,
 )
 
@@ -83,6 +87,72 @@ def check_summable(type_: Type, name: str) -> None:
         raise SumIncompatibleError(f"{name} must have known shapes, found {type_}")
 
 
+def check_ordered(type_: Type, name: str) -> None:
+    """Refuse what has no order: anything but integers, floats and structs of them."""
+    if not all_tensors(type_, lambda t: kind(t.dtype) in ("int", "float") and t.dtype.name != "bfloat16"):
+        raise TypingError(f"{name} must be integers or floats, or structs of them, found {type_}")
+
+
+def check_integers(type_: Type, name: str) -> None:
+    """Refuse anything but integers, and structs of them."""
+    if not all_tensors(type_, lambda t: kind(t.dtype) == "int"):
+        floats = all_tensors(type_, lambda t: kind(t.dtype) in ("int", "float"))
+        hint = "masks are exact on integers alone: scale and round floats in a numba_computation" if floats else ""
+        raise TypingError(f"{name} must be integers, or structs of them, found {type_}", hint)
+
+
+def check_limit(type_: Type, member: Type, name: str) -> None:
+    """Refuse a limit of integers that is neither one integer nor one for each tensor of ``member``."""
+    if not _is_limit(type_, member):
+        hint = f"{name} is known to all: it is not placed" if is_federated(type_) else ""
+        raise TypingError(f"{name} must be one integer, or one for each tensor of {member}, found {type_}", hint)
+
+
+def _is_limit(type_: Type, member: Type) -> bool:
+    if isinstance(type_, TensorType):
+        one = type_.shape is not None and None not in type_.shape and math.prod(d or 0 for d in type_.shape) == 1
+        return one and kind(type_.dtype) == "int"
+    if not isinstance(type_, StructType) or not isinstance(member, StructType) or len(type_) != len(member):
+        return False
+    pairs = zip(type_.items(), member.items(), strict=True)
+    return all(name == other and _is_limit(limit, part) for (name, limit), (other, part) in pairs)
+
+
+def unplaced(type_: Type, name: str) -> None:
+    """Refuse a value that is placed or a function, or contains one."""
+    if type_contains(type_, lambda t: isinstance(t, FederatedType | FunctionType)):
+        raise TypingError(f"{name} must be unplaced and no function, found {type_}")
+
+
+def folding(fn: Type, name: str, state: Type, element: Type) -> Type:
+    """Return the result of a function that takes a state and an element and returns a state."""
+    wanted = StructType([state, element])
+    result = unplaced_result(fn, name, wanted)
+    assert isinstance(fn, FunctionType)
+    assert fn.parameter is not None
+    if not fn.parameter.is_assignable_from(StructType([result, element])):
+        taken = state_of(fn)
+        hint = "" if taken is None else hint_for(taken, result)
+        raise TypingError(f"{name} must return the state that it takes, found {fn}", hint)
+    return result
+
+
+def selection(keys: Type, max_key: Type, server_val: Type, fn: Type) -> Type:
+    """Return the type of `federated_select`."""
+    member = placed(keys, "client_keys", CLIENTS).member
+    shape = member.shape if isinstance(member, TensorType) and member.dtype == np.int32 else None
+    if shape is None or len(shape) != 1 or shape[0] is None:
+        raise TypingError(f"client_keys must be {{int32[N]}}@CLIENTS with a known N, found {keys}")
+    wanted = FederatedType(TensorType(np.int32), SERVER)
+    if not wanted.is_assignable_from(max_key):
+        raise TypingError(f"max_key must be {wanted}, found {max_key}", hint_for(wanted, max_key))
+    value = placed(server_val, "server_val", SERVER).member
+    result = unplaced_result(fn, "select_fn", StructType([value, TensorType(np.int32)]))
+    if type_contains(result, lambda t: isinstance(t, SequenceType)):
+        raise TypingError(f"select_fn must return no sequence, found {fn}")
+    return FederatedType(SequenceType(result), CLIENTS)
+
+
 def leaves_of(type_: Type) -> Iterator[Type]:
     """Yield what a struct, maybe nested, is made of."""
     if isinstance(type_, StructType):
@@ -126,6 +196,12 @@ def state_of(fn: Type | None) -> Type | None:
     """Return the first element of a function's parameter: the type of its state."""
     parameter = fn.parameter if isinstance(fn, FunctionType) else None
     return parameter[0] if isinstance(parameter, StructType) and len(parameter) else None
+
+
+def result_of(types: Mapping[str, Type], name: str) -> Type | None:
+    """Return the result of a known argument that is a function."""
+    fn = types.get(name)
+    return fn.result if isinstance(fn, FunctionType) else None
 
 
 def pair(first: Type | None, second: Type | None) -> Type | None:
