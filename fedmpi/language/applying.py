@@ -109,6 +109,7 @@ def operator(
                     return _pointwise(row, taken)
                 return _emit(row, taken, emits or row.name)
 
+        apply.__doc__ = row.doc
         return apply
 
     return register
