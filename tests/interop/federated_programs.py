@@ -1,0 +1,425 @@
+"""More programs for `tests.interop.programs`: those with placements."""
+
+from typing import NamedTuple
+
+import federated_language as fl
+import numpy as np
+from federated_language import framework
+
+import fedmpi as fm
+from fedmpi.interop import federated_language as bridge
+from tests.interop.programs import F32, I32, OD, add_half, add_one, at_clients, at_server, case, fc, numba, plus, python
+
+SEQUENCE = fl.SequenceType(F32)
+
+
+def of(operator, *types):
+    """Return the computation that applies an operator to its parameter."""
+    return fc(lambda x: operator(x), *types)
+
+
+# --- one operator each ---
+
+case("mean", of(fl.federated_mean, at_clients(F32)), [68.5, 70.3, 69.8], expected=F32(69.53333))
+case("sum", of(fl.federated_sum, at_clients(I32)), [1, 2, 3], expected=I32(6))
+case("sum of none", of(fl.federated_sum, at_clients(I32)), [], expected=I32(0))
+case("min", of(fl.federated_min, at_clients(I32)), [3, 1, 2], expected=I32(1))
+case("max", of(fl.federated_max, at_clients(I32)), [1, 3, 2], expected=I32(3))
+case(
+    "min of a list",
+    of(fl.federated_min, at_clients([I32, (F32, [2])])),
+    [[2, [1.0, 5.0]], [7, [4.0, 0.0]]],
+    expected=[I32(2), np.array([1.0, 0.0], F32)],
+)
+case("broadcast", of(fl.federated_broadcast, at_server(I32)), 1, expected=I32(1))
+case("map", fc(lambda x: fl.federated_map(add_one, x), at_clients(I32)), [1, 2, 3], expected=[I32(2), I32(3), I32(4)])
+case("map of none", fc(lambda x: fl.federated_map(add_one, x), at_clients(I32)), [], expected=[])
+case("map at the server", fc(lambda x: fl.federated_map(add_one, x), at_server(I32)), 5, expected=I32(6))
+case(
+    "map of an equal value",
+    fc(lambda x, y: fl.federated_map(add_one, x), at_clients(I32, True), at_clients(I32)),
+    5,
+    [0, 0],
+    expected=[I32(6), I32(6)],
+)
+case(
+    "weighted mean",
+    fc(lambda x, w: fl.federated_mean(x, w), at_clients(F32), at_clients(I32)),
+    [5.0, 2.0, 3.0],
+    [10, 20, 30],
+    expected=F32(3.0),
+)
+case(
+    "mean of a struct",
+    of(fl.federated_mean, at_clients(OD(a=F32, b=(F32, [2])))),
+    [OD(a=1.0, b=[1.0, 2.0]), OD(b=[3.0, 4.0], a=3.0)],
+    expected=OD(a=F32(2.0), b=np.array([2.0, 3.0], F32)),
+)
+case("value at the clients", fc(lambda: fl.federated_value([1, 2], fl.CLIENTS)), expected=[I32(1), I32(2)])
+case("value at the server", fc(lambda: fl.federated_value([1, 2], fl.SERVER)), expected=[I32(1), I32(2)])
+case("text at the server", fc(lambda: fl.federated_value("a", fl.SERVER)), expected=b"a")
+case("texts at the clients", of(lambda x: x, at_clients(np.str_)), ["a", "ü"], expected=[b"a", "ü".encode()])
+case(
+    "eval at the server",
+    fc(lambda: fl.federated_eval(python(None, [I32, I32])(lambda: [1, 2]), fl.SERVER)),
+    expected=[I32(1), I32(2)],
+)
+case(
+    "eval at the clients",
+    fc(lambda x: (x, fl.federated_eval(numba(lambda: np.float32(0.5)), fl.CLIENTS)), at_clients(I32)),
+    [7, 8],
+    expected=([I32(7), I32(8)], [F32(0.5), F32(0.5)]),
+)
+case(
+    "zip",
+    of(fl.federated_zip, [at_clients(I32), at_clients(I32)]),
+    [[1, 2, 3], [4, 5, 6]],
+    expected=[[I32(1), I32(4)], [I32(2), I32(5)], [I32(3), I32(6)]],
+)
+case(
+    "zip at the server",
+    of(fl.federated_zip, (at_server((I32, [2])), [at_server(F32)])),
+    ([1, 2], [3.0]),
+    expected=(np.array([1, 2], I32), [F32(3.0)]),
+)
+case(
+    "zip with names",
+    fc(lambda x, y: fl.federated_zip(OD(b=x, a=y)), at_clients(I32), at_clients(I32)),
+    [1, 2],
+    [3, 4],
+    expected=[OD(b=I32(1), a=I32(3)), OD(b=I32(2), a=I32(4))],
+)
+case(
+    "zip of a nest",
+    fc(lambda x, y: fl.federated_zip((x, {"y": [y, x]})), at_clients(I32), at_clients(F32)),
+    [1],
+    [2.0],
+    expected=[(I32(1), {"y": [F32(2.0), I32(1)]})],
+)
+case(
+    "zip with a broadcast",
+    fc(lambda x, y: fl.federated_zip([x, fl.federated_broadcast(y)]), at_clients(I32), at_server(I32)),
+    [1, 2, 3],
+    10,
+    expected=[[I32(1), I32(10)], [I32(2), I32(10)], [I32(3), I32(10)]],
+)
+
+
+class Total(NamedTuple):
+    sum: float
+    count: int
+
+
+@python(None, Total)
+def no_total():
+    return Total(sum=0.0, count=0)
+
+
+@python([Total, np.float32], Total)
+def accumulate(total, value):
+    return Total(sum=total.sum + value, count=total.count + 1)
+
+
+@python([Total, Total], Total)
+def merge(a, b):
+    return Total(sum=a.sum + b.sum, count=a.count + b.count)
+
+
+@python([Total], np.float32)
+def report(total):
+    return total.sum / total.count
+
+
+@numba([("sum", F32), ("n", F32)], F32)
+def numba_accumulate(state, value):
+    return {"sum": state.sum + value, "n": state.n + np.float32(1.0)}
+
+
+@numba([("sum", F32), ("n", F32)], [("sum", F32), ("n", F32)])
+def numba_merge(a, b):
+    return {"sum": a.sum + b.sum, "n": a.n + b.n}
+
+
+@numba([("sum", F32), ("n", F32)])
+def numba_report(state):
+    return state.sum / state.n
+
+
+case(
+    "aggregate",
+    fc(lambda x: fl.federated_aggregate(x, no_total(), accumulate, merge, report), at_clients(F32)),
+    [1.0, 2.0, 3.0],
+    expected=F32(2.0),
+)
+case(
+    "compiled aggregate",
+    fc(
+        lambda x: fl.federated_aggregate(x, OD(sum=0.0, n=0.0), numba_accumulate, numba_merge, numba_report),
+        at_clients(F32),
+    ),
+    [float(n) for n in range(1, 8)],
+    expected=F32(4.0),
+)
+
+
+@python([(F32, [4]), I32], F32)
+def pick(table, key):
+    return table[key]
+
+
+def selection(select):
+    types = at_clients((I32, [2])), at_server(I32), at_server((F32, [4]))
+    return fc(lambda keys, most, table: select(keys, most, table, pick), *types)
+
+
+for select in (fl.federated_select, fl.federated_secure_select):
+    case(
+        select.__name__,
+        selection(select),
+        [[0, 3], [3, 1]],
+        4,
+        [0.5, 1.5, 2.5, 3.5],
+        expected=[[F32(0.5), F32(3.5)], [F32(3.5), F32(1.5)]],
+    )
+case("secure sum", fc(lambda x: fl.federated_secure_sum(x, 10), at_clients(I32)), [1, 10, 0], expected=I32(11))
+case(
+    "secure sum of a struct",
+    fc(lambda x: fl.federated_secure_sum(x, OD(a=5, b=100)), at_clients(OD(a=I32, b=(np.int64, [2])))),
+    [OD(a=1, b=[3, 4]), OD(a=5, b=[100, 0])],
+    expected=OD(a=I32(6), b=np.array([103, 4])),
+)
+case(
+    "secure sum of bits",
+    fc(lambda x: fl.federated_secure_sum_bitwidth(x, 3), at_clients((I32, I32))),
+    [(1, 7), (0, 3)],
+    expected=(I32(1), I32(10)),
+)
+
+# --- parts of placed structs ---
+
+AB = OD(a=I32, b=F32)
+case("element at the clients", fc(lambda x: x.a, at_clients(AB)), [(1, 2.0), (3, 4.0)], expected=[I32(1), I32(3)])
+case("element at the server", fc(lambda x: x["b"], at_server(AB)), (1, 2.0), expected=F32(2.0))
+case("element of a broadcast", fc(lambda x: fl.federated_broadcast(x)[0], at_server(AB)), (1, 2.0), expected=I32(1))
+case(
+    "slice of a broadcast",
+    fc(lambda x: fl.federated_broadcast(x)[::-1], at_server(AB)),
+    (1, 2.0),
+    expected=OD(b=F32(2.0), a=I32(1)),
+)
+case(
+    "slice at the clients",
+    fc(lambda x: x[1:], at_clients((I32, F32, I32))),
+    [(1, 2.0, 3)],
+    expected=[(F32(2.0), I32(3))],
+)
+case("sum of an element", fc(lambda x: fl.federated_sum(x.a), at_clients(AB)), [(1, 2.0), (3, 4.0)], expected=I32(4))
+case(
+    "parts in turn",
+    fc(lambda x: [fl.federated_sum(part) for part in x], at_clients((I32, F32))),
+    [(1, 2.0), (3, 4.0)],
+    expected=[I32(4), F32(6.0)],
+)
+case(
+    "an element of an element",
+    fc(lambda x: fl.federated_mean(x.inner[1]), at_clients([("inner", (I32, F32)), ("rest", I32)])),
+    [((1, 2.0), 0), ((3, 4.0), 0)],
+    expected=F32(3.0),
+)
+
+# --- several operators ---
+
+
+@numba(F32, F32)
+def above(reading, threshold):
+    return np.float32(reading > threshold)
+
+
+@numba(SEQUENCE, F32)
+def count_and_mean_above(readings, threshold):
+    total, count = 0.0, 0
+    for reading in readings:
+        if reading > threshold:
+            total += reading
+            count += 1
+    return {"mean": np.float32(total / max(count, 1)), "count": np.int32(count)}
+
+
+@fc(at_clients(F32), at_server(F32))
+def fraction_above(readings, threshold):
+    return fl.federated_mean(fl.federated_map(above, [readings, fl.federated_broadcast(threshold)]))
+
+
+@fc(at_clients(SEQUENCE), at_server(F32))
+def mean_over_threshold(readings, threshold):
+    found = fl.federated_map(count_and_mean_above, (readings, fl.federated_broadcast(threshold)))
+    return fl.federated_mean(found.mean, found.count)
+
+
+@fc(at_server(F32), at_clients(F32))
+def two_trips(start, values):
+    first = fl.federated_mean(fl.federated_map(plus, (values, fl.federated_broadcast(start))))
+    second = fl.federated_map(plus, (values, fl.federated_broadcast(fl.federated_map(add_half, first))))
+    return first, fl.federated_mean(second)
+
+
+@fc(at_clients(I32), at_server(I32))
+def sum_of_broadcast(values, x):
+    return fl.federated_sum(fl.federated_zip((fl.federated_broadcast(x), values)))
+
+
+@fc(at_clients(F32), at_server(F32))
+def mixed(values, x):
+    everywhere = fl.federated_broadcast(x)
+    return OD(down=everywhere, up=fl.federated_sum(values), there=values, here=x)
+
+
+@fc(at_clients(F32), F32)
+def shifted(values, by):
+    return fl.federated_map(fc(lambda value: plus(value, by), F32), values)
+
+
+@fc(fl.FunctionType(F32, F32), at_clients(F32))
+def mapped_by(function, values):
+    return fl.federated_map(function, values)
+
+
+def identity_of(*types):
+    return fc(lambda x: x, *types)
+
+
+case("fraction above", fraction_above, [68.0, 70.0, 71.0, 72.0], 70.5, expected=F32(0.5))
+case(
+    "mean over a threshold",
+    mean_over_threshold,
+    [[float(x) for x in range(n)] for n in (10, 20, 30)],
+    10.0,
+    expected=F32((15.0 * 9 + 20.0 * 19) / 28),
+)
+case("two trips", two_trips, 1.0, [1.0, 2.0, 6.0], expected=(F32(4.0), F32(7.5)))
+case("a broadcast counts for each client", sum_of_broadcast, [1, 2, 3], 10, expected=(I32(30), I32(6)))
+case(
+    "placements side by side",
+    mixed,
+    [1.0, 2.0],
+    5.0,
+    expected=OD(down=F32(5), up=F32(3), there=[F32(1), F32(2)], here=F32(5)),
+)
+case("captured in a map of clients", shifted, [1.0, 2.0], 10.0, expected=[F32(11.0), F32(12.0)])
+case("mapped by an argument", mapped_by, add_half, [1.0, 3.0], expected=[F32(1.5), F32(3.5)])
+case(
+    "polymorphic map",
+    fc(lambda x: fl.federated_map(fc(lambda y: (y, y)), x), at_clients(I32)),
+    [1],
+    expected=[(I32(1), I32(1))],
+)
+case(
+    "a federated computation in another",
+    fc(lambda x, w: mean_over_threshold(x, fl.federated_mean(w)), at_clients(SEQUENCE), at_clients(F32)),
+    [[1.0, 9.0], [4.0]],
+    [2.0, 4.0],
+    expected=F32(6.5),
+)
+case(
+    "zipped for a call",
+    fc(lambda x, y: identity_of(at_clients((I32, F32)))(fl.federated_zip((x, y))), at_clients(I32), at_clients(F32)),
+    [1],
+    [2.0],
+    expected=[(I32(1), F32(2.0))],
+)
+case(
+    "an equal value as one for each",
+    fc(lambda x, y: identity_of(at_clients(I32))(fl.federated_broadcast(x)), at_server(I32), at_clients(I32)),
+    3,
+    [0, 0],
+    expected=[I32(3), I32(3)],
+)
+
+# --- placed sequences ---
+
+case("sums at the clients", of(fl.sequence_sum, at_clients(SEQUENCE)), [[1.0, 2.0], []], expected=[F32(3.0), F32(0.0)])
+case("sum at the server", of(fl.sequence_sum, at_server(SEQUENCE)), [1.0, 2.0], expected=F32(3.0))
+case(
+    "maps at the clients",
+    fc(lambda x: fl.sequence_map(add_half, x), at_clients(SEQUENCE)),
+    [[1.0, 2.0], []],
+    expected=[[F32(1.5), F32(2.5)], []],
+)
+case(
+    "reductions at the clients",
+    fc(lambda x, z: fl.sequence_reduce(x, z, plus), at_clients(SEQUENCE), at_clients(F32)),
+    [[1.0, 2.0], []],
+    [0.0, 5.0],
+    expected=[F32(3.0), F32(5.0)],
+)
+case(
+    "reductions from a constant",
+    fc(
+        lambda x: fl.federated_sum(fl.sequence_reduce(x, fl.federated_value(1.0, fl.CLIENTS), plus)),
+        at_clients(SEQUENCE),
+    ),
+    [[1.0, 2.0], []],
+    expected=F32(5.0),
+)
+
+# --- what only the framework makes ---
+
+
+def built(parameter, block, name="built_arg"):
+    """Return the computation of a block of which ``built_arg`` is the parameter."""
+    return framework.ConcreteComputation.from_building_block(framework.Lambda(name, parameter, block))
+
+
+PAIR = fl.to_type((F32, F32))
+ARG = framework.Reference("built_arg", PAIR)
+STRUCT = fl.to_type([("a", F32), ("b", (I32, [2]))])
+STRUCTS = framework.Reference("built_arg", fl.to_type([STRUCT, STRUCT]))
+
+
+def generic(definition, argument, result):
+    uri = definition.uri
+    intrinsic = framework.Intrinsic(uri, fl.FunctionType(argument.type_signature, result))
+    return built(argument.type_signature, framework.Call(intrinsic, argument))
+
+
+case("generic plus", generic(framework.GENERIC_PLUS, ARG, F32), 1.0, 2.0, expected=F32(3.0))
+case("generic multiply", generic(framework.GENERIC_MULTIPLY, ARG, F32), 3.0, 2.0, expected=F32(6.0))
+case("generic divide", generic(framework.GENERIC_DIVIDE, ARG, F32), 3.0, 2.0, expected=F32(1.5))
+case(
+    "generic plus of structs",
+    generic(framework.GENERIC_PLUS, STRUCTS, STRUCT),
+    (1.0, [1, 2]),
+    (2.0, [3, 4]),
+    expected=OD(a=F32(3.0), b=np.array([4, 6], I32)),
+)
+case(
+    "generic zero",
+    built(PAIR, framework.Intrinsic("generic_zero", STRUCT)),
+    0.0,
+    0.0,
+    expected=OD(a=F32(0), b=np.zeros(2, I32)),
+)
+case(
+    "renamed", built(PAIR, framework.create_named_tuple(ARG, ["x", "y"])), 1.0, 2.0, expected=OD(x=F32(1.0), y=F32(2.0))
+)
+case(
+    "intrinsic as a function",
+    fc(
+        lambda x: fl.federated_map(framework.Intrinsic("sequence_sum", fl.FunctionType(SEQUENCE, F32)), x),
+        at_server(SEQUENCE),
+    ),
+    [1.0, 2.0],
+    expected=F32(3.0),
+)
+case(
+    "a computation of fedmpi",
+    bridge.wrap(fm.federated_computation(lambda x: fm.federated_sum(x), fm.type_at_clients(F32))),
+    [1.0, 2.0],
+    expected=F32(3.0),
+)
+case(
+    "a local computation of fedmpi",
+    fc(lambda x: fl.federated_map(bridge.wrap(fm.numba_computation(lambda x: x * x, F32)), x), at_clients(F32)),
+    [1.0, 2.0],
+    expected=[F32(1.0), F32(4.0)],
+)
