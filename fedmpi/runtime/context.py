@@ -11,9 +11,11 @@ import numpy as np
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
+from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.columns import pack
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
@@ -204,9 +206,26 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
-    if type_.placement.uri == "server" and execution.comm.rank != 0:
+    if type_.placement is SERVER and execution.comm.rank != 0:
         return Placeholder(type_)
+    if type_.placement is CLIENTS and not type_.all_equal:
+        return _for_each(execution, execution.values[value], type_)
     return present(execution.values[value], type_.member)
+
+
+def _for_each(execution: Execution, value: Any, type_: FederatedType) -> Any:
+    """Return a value that is the same at all clients where the result has one for each."""
+    if execution.num_clients is None:  # on all ranks alike
+        raise ValueError(
+            f"{execution.name}: the number of clients is not known: no argument at the clients tells it; "
+            "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
+        )
+    if execution.gathered is None:
+        column = pack(type_.member, [value] * len(execution.mine))
+        return ClientData(type_.member, execution.owner, execution.comm.rank, column)
+    if execution.comm.rank != 0:
+        return Placeholder(type_)
+    return [present(value, type_.member) for _ in range(execution.num_clients)]
 
 
 def default_context() -> MpiContext:
@@ -246,7 +265,7 @@ def client_data_from_arrays(
 
 
 def replicate(value: Any) -> Any:
-    """Return on every rank what ``value`` is on rank 0 (collective): arrays, numbers, texts and containers of them."""
+    """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
     return get_default_context().replicate(value)  # type: ignore[attr-defined]
 
 

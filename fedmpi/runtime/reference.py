@@ -83,7 +83,7 @@ class ReferenceContext:
         semantics = _Reference(clients, self.nonfinite == "raise")
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
-        return _present(semantics.invoke(function, value), type_.result, resident)
+        return _present(semantics.invoke(function, value), type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -231,17 +231,19 @@ class _Reference(Interpreter):
         return tuple(self._zipped(part, index) for part in value)
 
 
-def _present(value: Any, type_: Type, resident: bool) -> Any:
+def _present(value: Any, type_: Type, resident: bool, semantics: _Reference) -> Any:
     """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
     match type_:
         case FederatedType(member):
+            if isinstance(value, Everywhere) and not type_.all_equal:
+                value = AtClients(semantics.members(value))
             if isinstance(value, AtClients):
                 if resident:
                     return ClientData(member, np.zeros(len(value.members), np.int32), 0, pack(member, value.members))
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
-            return rebuild(type_, [_present(v, t, resident) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [_present(v, t, resident, semantics) for v, t in zip(value, type_, strict=True)])
         case FunctionType():
             return as_computation(value, type_)
     return present(value, type_)

@@ -62,7 +62,7 @@ def arity(uri: str) -> int:
     return _OPERATORS[uri][1]
 
 
-def applied(uri: str, arguments: Sequence[Expr]) -> Expr:
+def applied(uri: str, arguments: Sequence[Expr], where: str) -> Expr:
     """Return an intrinsic applied to as many arguments as it takes.
 
     The arguments of those in `REPEATING` must be functions, constants, names or selections from names.
@@ -74,15 +74,16 @@ def applied(uri: str, arguments: Sequence[Expr]) -> Expr:
         if found is not None:
             return found
     if op in ("add", "multiply", "divide"):
-        return _elementwise(op, *arguments)
-    return _apply(op, arguments, placement)
+        left, right = arguments
+        return _elementwise(op, left, right, where)
+    return _apply(op, arguments, placement, where)
 
 
-def _apply(op: str, arguments: Sequence[Expr], placement: PlacementLiteral | None = None) -> Apply:
+def _apply(op: str, arguments: Sequence[Expr], placement: PlacementLiteral | None = None, where: str = "") -> Apply:
     types: list[Any] = [argument.type for argument in arguments]
     with reporting(op):
         type_ = OPERATORS[op].rule(*types) if placement is None else OPERATORS[op].rule(*types, placement)
-    return Apply(op, tuple(arguments), type_)
+    return Apply(op, tuple(arguments), type_, where)
 
 
 def _projected(function: Expr, value: Expr, *, keeps_all_equal: bool) -> Expr | None:
@@ -92,32 +93,34 @@ def _projected(function: Expr, value: Expr, *, keeps_all_equal: bool) -> Expr | 
     """
     if not isinstance(function, Lambda) or not isinstance(value.type, FederatedType):
         return None
-    at = value.type
-    if at.placement is CLIENTS and at.all_equal and not keeps_all_equal:
+    if value.type.placement is CLIENTS and value.type.all_equal and not keeps_all_equal:
         return None  # the map's result is one for each client
-
-    def placed(body: Expr) -> Expr | None:
-        match body:
-            case Ref(name) if name == function.parameter:
-                return value
-            case Select(source, index, type_):
-                inside = placed(source)
-                return (
-                    None
-                    if inside is None
-                    else selected(inside, index, FederatedType(type_, at.placement, at.all_equal))
-                )
-            case Struct(elements, type_) if elements and is_path(value):
-                parts = [placed(element) for element in elements]
-                if None in parts:
-                    return None
-                struct = StructType([(name, part.type) for (name, _), part in zip(type_.items(), parts, strict=True)])  # type: ignore[union-attr]
-                return Apply(
-                    "federated_zip", (Struct(tuple(parts), struct),), FederatedType(type_, at.placement, at.all_equal)
-                )  # type: ignore[arg-type]
+    if not _picks(function.body, function.parameter, several=is_path(value)):
         return None
+    return _placed(function.body, value, value.type)
 
-    return placed(function.body)
+
+def _picks(body: Expr, parameter: str | None, *, several: bool) -> bool:
+    """Tell whether a function's body is an element of its parameter, or with ``several`` a struct of such."""
+    while isinstance(body, Select):
+        body = body.source
+    if isinstance(body, Struct):
+        return several and bool(body.elements) and all(_picks(e, parameter, several=True) for e in body.elements)
+    return isinstance(body, Ref) and body.name == parameter
+
+
+def _placed(body: Expr, value: Expr, at: FederatedType) -> Expr:
+    """Return what `_picks` found, of the placed value."""
+    type_ = FederatedType(body.type, at.placement, at.all_equal)
+    match body:
+        case Select(source, index):
+            return Select(_placed(source, value, at), index, type_)
+        case Struct(elements, StructType() as struct):
+            parts = tuple(_placed(element, value, at) for element in elements)
+            names = [name for name, _ in struct.items()]
+            placed = StructType(list(zip(names, (part.type for part in parts), strict=True)))
+            return Apply("federated_zip", (Struct(parts, placed),), type_)
+    return value
 
 
 def is_path(expr: Expr) -> bool:
@@ -127,20 +130,18 @@ def is_path(expr: Expr) -> bool:
     return isinstance(expr, Ref)
 
 
-def selected(source: Expr, index: int, type_: Type | None = None) -> Expr:
-    """Return an element of a struct, or of a placed one with the ``type_`` that the element has there."""
+def selected(source: Expr, index: int) -> Expr:
+    """Return an element of a struct."""
     if isinstance(source, Struct):
         return source.elements[index]
-    if type_ is None:
-        assert isinstance(source.type, StructType)
-        type_ = source.type[index]
-    return Select(source, index, type_)
+    assert isinstance(source.type, StructType)
+    return Select(source, index, source.type[index])
 
 
-def _elementwise(op: str, left: Expr, right: Expr) -> Expr:
+def _elementwise(op: str, left: Expr, right: Expr, where: str) -> Expr:
     if not isinstance(left.type, StructType):
-        return _apply(op, (left, right))
-    parts = [_elementwise(op, selected(left, i), selected(right, i)) for i in range(len(left.type))]
+        return _apply(op, (left, right), where=where)
+    parts = [_elementwise(op, selected(left, i), selected(right, i), where) for i in range(len(left.type))]
     return Struct(tuple(parts), StructType([(n, p.type) for (n, _), p in zip(left.type.items(), parts, strict=True)]))
 
 

@@ -108,15 +108,14 @@ def python_computation(*args: Any, result: Any = None, parameter_types: Any = No
 
 
 def _as_in_the_examples(fn: Callable[..., Any], parameter_types: Any, result_type: Any) -> Any:
-    given = parameter_types if parameter_types is not None else ()
+    given: Any = parameter_types if parameter_types is not None else ()
     count = len(inspect.signature(fn).parameters)
     if len(given) != count:
         raise ValueError(f"python_computation: {count} parameters need as many parameter_types, found {len(given)}")
     if not count:
         parameter = None
     elif count == 1:
-        (only,) = given.values() if isinstance(given, Mapping) else given
-        parameter = fl.to_type(only)
+        parameter = fl.to_type(next(iter(given.values() if isinstance(given, Mapping) else given)))
     else:
         parameter = fl.to_type(given)
     made = _local(decorators.python_computation, fn, parameter, result=to_fedmpi(fl.to_type(result_type)))

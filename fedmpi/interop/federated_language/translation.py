@@ -43,20 +43,19 @@ def _translated(computation: Any, type_: Any) -> Computation:
     block = computation.to_building_block()
     signature = to_fedmpi(type_)
     assert isinstance(signature, FunctionType)
-    name = _name(block)
+    name = _name(block) or "computation"
     with reporting(name):
         if isinstance(block, blocks.Data):
             return kernels.of(block)
-        expr = _Translation().function(block, signature)
+        expr = _Translation(name).function(block, signature)
         check(expr)
     return Computation(expr, name=name, doc=computation.__doc__, names=_parameters(signature))
 
 
-def _name(block: Any) -> str:
-    """Return the name of the Python function: its parameter's is made of it."""
-    if isinstance(block, blocks.Lambda) and (block.parameter_name or "").endswith("_arg"):
-        return str(block.parameter_name.removesuffix("_arg"))
-    return "computation"
+def _name(block: Any) -> str | None:
+    """Return the name of the Python function that a block was traced from: the names in it are made of that."""
+    name = (block.parameter_name or "") if isinstance(block, blocks.Lambda) else ""
+    return str(name).removesuffix("_arg").replace("<lambda>", "lambda") if name.endswith("_arg") else None
 
 
 def _parameters(signature: FunctionType) -> tuple[str, ...]:
@@ -65,10 +64,14 @@ def _parameters(signature: FunctionType) -> tuple[str, ...]:
 
 
 class _Translation:
-    """One walk over a tree; ``names`` maps its names to ours."""
+    """One walk over a tree; ``names`` maps its names to ours.
 
-    def __init__(self) -> None:
+    A tree does not tell lines of the user's program: error texts name the function instead (``where``).
+    """
+
+    def __init__(self, where: str) -> None:
         self._counters: dict[str, itertools.count[int]] = {}
+        self._where = where
 
     def function(self, block: Any, signature: FunctionType) -> Lambda:
         """Return the outermost function, with the Python containers of its type."""
@@ -112,6 +115,7 @@ class _Translation:
         raise UnsupportedValueError(f"no value of fedmpi: a block of class {type(block).__name__}")
 
     def _fresh(self, name: str, type_: Type) -> Ref:
+        name = name.replace("<lambda>", "lambda")
         number = next(self._counters.setdefault(name, itertools.count()))
         return Ref(f"{name}_{number}" if number else name, type_)
 
@@ -122,7 +126,9 @@ class _Translation:
             assert type_ is not None
             parameter = self._fresh(block.parameter_name, type_)
             names = {**names, block.parameter_name: parameter}
+        around, self._where = self._where, _name(block) or self._where
         body = self.expr(block.result, names)
+        self._where = around
         made = FunctionType(None if parameter is None else parameter.type, body.type)
         return Lambda(None if parameter is None else parameter.name, body, signature or made)
 
@@ -142,7 +148,7 @@ class _Translation:
             return self._applied(block.function.uri, argument)
         function = self.expr(block.function, names)
         assert isinstance(function.type, FunctionType)
-        return Call(function, argument, function.type.result)
+        return Call(function, argument, function.type.result, self._where)
 
     def _intrinsic_value(self, block: Any) -> Expr:
         """Return an intrinsic that is not called on the spot as a function."""
@@ -176,7 +182,7 @@ class _Translation:
             arguments = [intrinsics.selected(source, index) for index in range(count)]
         if uri in intrinsics.REPEATING:
             arguments = [named(each) for each in arguments]
-        result = intrinsics.applied(uri, arguments)
+        result = intrinsics.applied(uri, arguments, self._where)
         return Block(tuple(locals_), result, result.type) if locals_ else result
 
 
