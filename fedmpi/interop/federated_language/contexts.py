@@ -13,6 +13,7 @@ from federated_language.common_libs.structure import Struct
 
 from fedmpi.interop.federated_language.kernels import wrap
 from fedmpi.interop.federated_language.translation import translate
+from fedmpi.interop.federated_language.unread import filled
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild, unpack
 from fedmpi.language.context import Context, get_default_context
@@ -36,7 +37,7 @@ class SyncContext(blocks.SyncContext):
         computation = translate(comp)
         runtime = get_default_context() if self._runtime is None else self._runtime
         parameter = comp.type_signature.parameter
-        argument = arg if parameter is None else _argument(arg, parameter)
+        argument = arg if parameter is None else filled(computation, _argument(arg, parameter))
         result = runtime.invoke(computation, argument)
         type_ = computation.type_signature.result
         return _result(result, type_) if type_contains(type_, _differs) else result

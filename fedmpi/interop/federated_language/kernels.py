@@ -20,7 +20,8 @@ from google.protobuf import any_pb2
 from fedmpi.interop.federated_language.types import from_fedmpi, to_fedmpi
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.errors import UnsupportedValueError
-from fedmpi.language.types import Type
+from fedmpi.language.expressions import Call, Lambda, Ref, Select
+from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local import decorators
 from fedmpi.local.freezing import frozen
 
@@ -127,6 +128,8 @@ def _decorated(decorator: Any, args: tuple[Any, ...], result: Any, **options: An
         options["result"] = to_fedmpi(_as_type(result))
 
     def build(fn: Callable[..., Any], parameter: Any, unpack: bool | None, name: str | None = None) -> Any:
+        if unpack and len(inspect.signature(fn).parameters) == 1:
+            return _of_one_argument(decorator, fn, parameter, **options)
         return _local(decorator, fn, parameter, **options)
 
     return blocks.ComputationWrapper(build, to_type_fn=_as_type)(*args)
@@ -137,10 +140,27 @@ def _as_type(spec: Any) -> Any:
 
 
 def _local(decorator: Any, fn: Any, parameter: Any, **options: Any) -> Any:
-    body = frozen(fn, _unwrapped) if isinstance(fn, types.FunctionType) and "boundscheck" in options else fn
-    computation = decorator(body, *(() if parameter is None else (to_fedmpi(parameter),)), **options)
+    computation = _made(decorator, fn, None if parameter is None else to_fedmpi(parameter), **options)
     # The declared parameter and not fedmpi's, which takes names from the Python function.
     return _wrapped(computation, fl.FunctionType(parameter, from_fedmpi(computation.type_signature.result)))
+
+
+def _of_one_argument(decorator: Any, fn: Any, parameter: Any, **options: Any) -> Any:
+    """Return a computation of a struct of one element, which the function takes: a polymorphic one is called so."""
+    struct = to_fedmpi(parameter)
+    assert isinstance(struct, StructType)
+    inner = _made(decorator, fn, struct[0], **options)
+    argument, type_ = Ref("arg", struct), inner.type_signature
+    body = Call(inner.expression, Select(argument, 0, struct[0]), type_.result, inner.where)
+    outer = Lambda(argument.name, body, FunctionType(struct, type_.result))
+    return wrap(Computation(outer, name=inner.name, where=inner.where, doc=fn.__doc__, names=inner.names))
+
+
+def _made(decorator: Any, fn: Any, parameter: Type | None, **options: Any) -> Computation:
+    plain = isinstance(fn, types.FunctionType) and decorator is decorators.numba_computation
+    body = frozen(fn, _unwrapped) if plain else fn
+    made: Computation = decorator(body, *(() if parameter is None else (parameter,)), **options)
+    return made
 
 
 def _unwrapped(value: Any) -> Any:
