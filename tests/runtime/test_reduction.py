@@ -20,6 +20,16 @@ from tests import oracle
 F32 = np.float32
 
 
+class Taking:
+    """Stands for the communicator: only keeps what would be sent."""
+
+    def __init__(self):
+        self.messages = []
+
+    def reduce(self, message, by="SUM"):
+        self.messages.append((message, by))
+
+
 class Ranks:
     """As many accumulators as ranks, whose sums come together on rank 0 as the executor and MPI_Reduce bring them."""
 
@@ -39,9 +49,9 @@ class Ranks:
         words = np.min([a.words(clients) for a in self.accumulators], axis=0)
         messages = []
         for accumulator in self.accumulators:
-            self.taken = []
-            accumulator.reduce(self, words)
-            messages.append(self.taken)
+            comm = Taking()
+            accumulator.reduce(comm, words)
+            messages.append(comm.messages)
         first, *others = messages
         for message in others[::-1]:
             for (mine, by), (theirs, _) in zip(first, message, strict=True):
@@ -50,10 +60,6 @@ class Ranks:
             return None
         parts = [a.wide(np.array(mine, np.int64)) for a, mine in zip(self.accumulators, self.owned, strict=True)]
         return self.accumulators[0].merge(parts)
-
-    def reduce(self, message, by="SUM"):
-        """Stand for the communicator's: only keep what would be sent."""
-        self.taken.append((message, by))
 
     def results(self):
         clients = sum(map(len, self.owned))
