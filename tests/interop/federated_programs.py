@@ -1,5 +1,6 @@
-"""More programs for `tests.interop.programs`: those with placements."""
+"""More programs like those of `tests.interop.programs`: those with placements."""
 
+import functools
 from typing import NamedTuple
 
 import federated_language as fl
@@ -8,8 +9,10 @@ from federated_language import framework
 
 import fedmpi as fm
 from fedmpi.interop import federated_language as bridge
-from tests.interop.programs import F32, I32, OD, add_half, add_one, at_clients, at_server, case, fc, numba, plus, python
+from tests.interop.programs import F32, I32, OD, add, add_half, add_one, at_clients, at_server, fc, numba, plus, python
 
+CASES: dict = {}
+case = functools.partial(add, CASES)
 SEQUENCE = fl.SequenceType(F32)
 
 

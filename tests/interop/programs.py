@@ -5,6 +5,7 @@ local computations, for which it leaves the choice to a backend.
 """
 
 import collections
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,9 +39,12 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(name, computation, *arguments, expected, **keywords):
-    assert name not in CASES
-    CASES[name] = Case(computation, arguments, expected, keywords)
+def add(cases, name, computation, *arguments, expected, **keywords):
+    assert name not in cases
+    cases[name] = Case(computation, arguments, expected, keywords)
+
+
+case = functools.partial(add, CASES)
 
 
 # The annotations are read by `federated_language`, which takes no texts: no `from __future__ import annotations` here.

@@ -1,4 +1,4 @@
-"""The programs of ``federated_language`` in one process, on the reference evaluator and on one rank."""
+"""The programs of ``federated_language`` on the reference evaluator; those without placements where they are called."""
 
 from __future__ import annotations
 
@@ -10,13 +10,30 @@ import federated_language as fl
 
 import fedmpi as fm
 from fedmpi.interop import federated_language as bridge
-from tests.interop import federated_programs  # noqa: F401  # adds its cases
-from tests.interop.programs import CASES
+from tests.interop import federated_programs, programs, tutorial
 from tests.programs import assert_same
 
+STACK = fl.framework.get_context_stack()
 
-@pytest.mark.parametrize("name", CASES)
+
+ALL = programs.CASES | federated_programs.CASES
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_on_the_reference_evaluator(name):
-    case = CASES[name]
-    with fl.framework.get_context_stack().install(bridge.context(fm.ReferenceContext())):
+    case = ALL[name]
+    with STACK.install(bridge.context(fm.ReferenceContext())):
         assert_same(case.computation(*case.arguments, **case.keywords), case.expected)
+
+
+@pytest.mark.parametrize("name", programs.CASES)
+def test_where_it_is_called(name):
+    case = programs.CASES[name]
+    with STACK.install(bridge.context(fm.MpiContext())):
+        assert_same(case.computation(*case.arguments, **case.keywords), case.expected)
+
+
+def test_first_part_of_the_tutorial():
+    with STACK.install(bridge.context(fm.ReferenceContext())):
+        for got, shown in tutorial.first_part():
+            assert_same(got, shown)
