@@ -19,10 +19,10 @@ from fedmpi.local.columns import pack
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
-from fedmpi.local.values import ArgumentError, describe, normalise, present
+from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
 from fedmpi.runtime import records
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, parts_of, refuse, split
+from fedmpi.runtime.arguments import check, parts_of, refuse
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
@@ -181,14 +181,17 @@ def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
 
 
-def _normalised(argument: Any, type_: Type) -> Any:
+def _normalised(argument: Any, type_: Type, path: tuple[str, ...] = ()) -> Any:
     """Normalise an argument that may hold computations."""
     if isinstance(type_, FunctionType):
-        return function_value(argument, type_, ())
+        return function_value(argument, type_, path)
     if isinstance(type_, StructType) and contains(type_, FunctionType):
-        parts = split(argument, type_)
-        return tuple(function_value(v, t, p) if isinstance(t, FunctionType) else _normalised(v, t) for p, t, v in parts)
-    return normalise(argument, type_)
+        items = zip(type_.items(), struct_parts(argument, type_), strict=True)
+        return tuple(
+            _normalised(part, t, (*path, name if name is not None else str(i)))
+            for i, ((name, t), part) in enumerate(items)
+        )
+    return check(argument, type_, path) if path else normalise(argument, type_)
 
 
 def _result(execution: Execution, value: Any, type_: Type) -> Any:

@@ -177,6 +177,8 @@ class _Reference(Interpreter):
                 function, value = args
                 if expr.type.placement is not CLIENTS:
                     return self.invoke(function, value)
+                if expr.type.all_equal:
+                    return Everywhere(self.invoke(function, value.value))
                 return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(self.members(value))))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:

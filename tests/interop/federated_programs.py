@@ -198,6 +198,27 @@ case(
     expected=(I32(1), I32(10)),
 )
 
+case(
+    "eval of what is captured",
+    fc(lambda x, y: fl.federated_eval(fc(lambda: plus(y, y)), fl.CLIENTS), at_clients(I32), F32),
+    [1, 2],
+    3.0,
+    expected=[F32(6.0), F32(6.0)],
+)
+case(
+    "aggregate with what is captured",
+    fc(
+        lambda x, by: fl.federated_aggregate(
+            x, 0.0, fc(lambda a, b: plus(a, plus(b, by)), F32, F32), plus, fc(lambda r: (r, by), F32)
+        ),
+        at_clients(F32),
+        F32,
+    ),
+    [1.0, 2.0],
+    10.0,
+    expected=(F32(23.0), F32(10.0)),
+)
+
 # --- parts of placed structs ---
 
 AB = OD(a=I32, b=F32)
@@ -385,6 +406,20 @@ def generic(definition, argument, result):
     return built(argument.type_signature, framework.Call(intrinsic, argument))
 
 
+def map_all_equal(function, value):
+    """Return the map of a value that is the same at all clients, as one that is; it has no public name."""
+    return fl.to_value(framework.create_federated_map_all_equal(fl.to_value(function, None).comp, value.comp), None)
+
+
+@fc(at_server(PAIR), at_clients(F32))
+def all_equal(pair, values):
+    sent = fl.federated_broadcast(pair)
+    total = map_all_equal(plus, sent)
+    zipped = map_all_equal(fc(lambda p: [p, p[0]], PAIR), fl.federated_broadcast(pair))
+    return total, zipped, fl.federated_sum(fl.federated_map(plus, (total, values)))
+
+
+case("all equal", all_equal, (1.0, 2.0), [1.0, 5.0], expected=(F32(3.0), [(F32(1.0), F32(2.0)), F32(1.0)], F32(12.0)))
 case("generic plus", generic(framework.GENERIC_PLUS, ARG, F32), 1.0, 2.0, expected=F32(3.0))
 case("generic multiply", generic(framework.GENERIC_MULTIPLY, ARG, F32), 3.0, 2.0, expected=F32(6.0))
 case("generic divide", generic(framework.GENERIC_DIVIDE, ARG, F32), 3.0, 2.0, expected=F32(1.5))

@@ -144,6 +144,8 @@ case("bfloat16", fc(lambda x: x, ml_dtypes.bfloat16), 1.5, expected=ml_dtypes.bf
 case("complex", fc(lambda x: (x, 1j), np.complex64), 2 + 1j, expected=(np.complex64(2 + 1j), np.complex128(1j)))
 case("small dtypes", fc(lambda x: x, (np.bool_, np.uint8)), (True, 200), expected=(np.bool_(True), np.uint8(200)))
 case("open shape", fc(lambda x: x, (I32, [None])), [1, 2], expected=np.array([1, 2], I32))
+case("texts as a constant", fc(lambda: np.array([["a"], ["b"]])), expected=np.array([[b"a"], [b"b"]], object))
+case("empty array", fc(lambda: np.zeros((2, 0), np.float16)), expected=np.zeros((2, 0), np.float16))
 case("list of constants", fc(lambda: [1, 2.0, True]), expected=[I32(1), F32(2.0), np.bool_(True)])
 case("dict", fc(lambda x: {"b": x, "a": 1}, F32), 2.0, expected={"b": F32(2.0), "a": I32(1)})
 case("ordered dict", fc(lambda x: OD(A=x[1], B=x[0]), (I32, F32)), (1, 2.0), expected=OD(A=F32(2.0), B=I32(1)))
@@ -164,6 +166,14 @@ case(
     add_one,
     5,
     expected=I32(7),
+)
+FUNCTION = fl.FunctionType(F32, F32)
+case(
+    "struct of functions",
+    fc(lambda fs, x: fs.outer(fs.inner[0](x)), OD(outer=FUNCTION, inner=[FUNCTION]), F32),
+    {"outer": add_half, "inner": [fc(lambda x: plus(x, x), F32)]},
+    1.0,
+    expected=F32(2.5),
 )
 case("polymorphic", fc(lambda x: (x, x)), 1.5, expected=(F32(1.5), F32(1.5)))
 case("polymorphic by name", fc(lambda x, y: [y, x]), 1, y=True, expected=[np.bool_(True), I32(1)])

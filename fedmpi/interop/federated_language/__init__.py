@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
+import asyncio as _asyncio
 import os as _os
 
 from fedmpi.interop.federated_language.contexts import AsyncContext, SyncContext, context, install
@@ -30,7 +31,8 @@ from fedmpi.interop.federated_language.translation import translate
 from fedmpi.interop.federated_language.types import from_fedmpi, to_fedmpi
 from fedmpi.language.source import leave_out as _leave_out
 
-_leave_out(_os.path.dirname(_os.path.abspath(_upstream.__file__)))
+for _package in (_upstream, _asyncio):  # what stands between the user's line and fedmpi
+    _leave_out(_os.path.dirname(_os.path.abspath(_package.__file__ or "")))
 
 __all__ = [
     "AsyncContext",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,13 +71,19 @@ def applied(uri: str, arguments: Sequence[Expr], where: str) -> Expr:
     op, _, placement = _OPERATORS[uri]
     if op == "federated_map":
         function, value = arguments
-        found = _projected(function, value, keeps_all_equal=uri == blocks.FEDERATED_MAP_ALL_EQUAL.uri)
-        if found is not None:
-            return found
+        keeps_all_equal = uri == blocks.FEDERATED_MAP_ALL_EQUAL.uri
+        found = _projected(function, value, keeps_all_equal=keeps_all_equal) or _apply(op, arguments, where=where)
+        return _all_equal(found) if keeps_all_equal else found
     if op in ("add", "multiply", "divide"):
         left, right = arguments
         return _elementwise(op, left, right, where)
     return _apply(op, arguments, placement, where)
+
+
+def _all_equal(mapped: Expr) -> Expr:
+    """Return a map whose result is the same at all clients, because the function and its argument are."""
+    assert isinstance(mapped.type, FederatedType)
+    return dataclasses.replace(mapped, type=FederatedType(mapped.type.member, CLIENTS, all_equal=True))
 
 
 def _apply(op: str, arguments: Sequence[Expr], placement: PlacementLiteral | None = None, where: str = "") -> Apply:

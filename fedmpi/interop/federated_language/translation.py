@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,9 @@ from fedmpi.interop.federated_language.types import to_fedmpi
 from fedmpi.language.checking import check
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import LeakedValueError, UnsupportedValueError, reporting
-from fedmpi.language.expressions import Block, Call, Expr, Lambda, Literal, Ref, Struct
+from fedmpi.language.expressions import Block, Call, Expr, Kernel, Lambda, Literal, Ref, Struct
 from fedmpi.language.types import FunctionType, StructType, TensorType, Type
+from fedmpi.runtime.functions import Constant
 
 Names = Mapping[str, Ref]
 
@@ -54,8 +56,13 @@ def _translated(computation: Any, type_: Any) -> Computation:
 
 def _name(block: Any) -> str | None:
     """Return the name of the Python function that a block was traced from: the names in it are made of that."""
-    name = (block.parameter_name or "") if isinstance(block, blocks.Lambda) else ""
-    return str(name).removesuffix("_arg").replace("<lambda>", "lambda") if name.endswith("_arg") else None
+    name = ""
+    if isinstance(block, blocks.Lambda):
+        name = block.parameter_name or ""
+        if not name and isinstance(block.result, blocks.Block):
+            name = block.result.locals[0][0]
+    found = re.fullmatch(r"(?:fc_)?(.+)(?:_symbol_\d+|_arg)", name)
+    return None if found is None else found[1].replace("<lambda>", "lambda")
 
 
 def _parameters(signature: FunctionType) -> tuple[str, ...]:
@@ -195,11 +202,13 @@ def _looked_up(block: Any, names: Names) -> Ref:
     return names[block.name]
 
 
-def _literal(value: Any, type_: Type) -> Literal:
+def _literal(value: Any, type_: Type) -> Expr:
     assert isinstance(type_, TensorType)
     if type_.dtype.kind != "U":
         array = np.asarray(value, type_.dtype)
         return Literal(array.tobytes(), TensorType(type_.dtype, array.shape))
     if isinstance(value, np.ndarray):
-        raise UnsupportedValueError(f"an array of texts cannot be a constant, found {value!r}")
+        texts = np.array([kernels.decoded(text) for text in value.flat], dtype=object).reshape(value.shape)
+        constant = Constant(texts, TensorType(type_.dtype, value.shape))
+        return Call(Kernel(constant, constant.type), None, constant.type.result)
     return Literal(kernels.decoded(value), TensorType(type_.dtype))
