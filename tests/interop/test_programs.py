@@ -10,13 +10,13 @@ import federated_language as fl
 
 import fedmpi as fm
 from fedmpi.interop import federated_language as bridge
-from tests.interop import federated_programs, programs, tutorial
+from tests.interop import larger_programs, programs, tutorial
 from tests.programs import assert_same
 
 STACK = fl.framework.get_context_stack()
 
 
-ALL = programs.CASES | federated_programs.CASES
+ALL = programs.CASES | larger_programs.CASES
 
 
 @pytest.mark.parametrize("name", ALL)

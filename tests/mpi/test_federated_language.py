@@ -15,7 +15,7 @@ import fedmpi as fm
 from fedmpi import tutorial as native
 from fedmpi.interop import federated_language as bridge
 from tests.interop import tutorial
-from tests.interop.federated_programs import CASES
+from tests.interop.larger_programs import CASES
 from tests.interop.programs import F32, at_clients, fc, plus, python
 from tests.mpi.test_tutorial import FEDERATED, LOCAL
 from tests.programs import assert_same
