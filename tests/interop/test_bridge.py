@@ -131,6 +131,8 @@ def test_local_computations_call_each_other():
     assert plus_two(1.0) == F32(3.0)
     assert plus_four(1.0) == F32(5.0)
     assert bridge.translate(plus_two).expression.impl.compilable
+    with STACK.install(bridge.AsyncContext(fm.ReferenceContext())):
+        assert asyncio.run(plus_four(1.0)) == F32(5.0)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +196,13 @@ def test_wrong_arguments_are_type_errors_that_name_the_parameter(arguments, keyw
         both(*arguments, **keywords)
 
 
-def test_an_error_says_where_the_program_called():
-    with pytest.raises(TypeError) as caught:
-        both([1.0], "a")  # this line
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_says_where_the_program_called(asynchronous):
+    with (
+        STACK.install(bridge.context(fm.ReferenceContext(), asynchronous=asynchronous)),
+        pytest.raises(TypeError) as caught,
+    ):
+        asyncio.run(both([1.0], "a"))  # this line
     (frame,) = [f for f in traceback.extract_tb(caught.tb) if f.line and f.line.endswith("# this line")]
     assert f"at test_bridge.py:{frame.lineno}" in str(caught.value)
 

@@ -38,7 +38,9 @@ class SyncContext(blocks.SyncContext):
         runtime = get_default_context() if self._runtime is None else self._runtime
         parameter = comp.type_signature.parameter
         argument = arg if parameter is None else filled(computation, _argument(arg, parameter))
-        result = runtime.invoke(computation, argument)
+        # Bodies that Python runs may call computations, of an asynchronous program too: here, and not as coroutines.
+        with blocks.get_context_stack().install(self):
+            result = runtime.invoke(computation, argument)
         type_ = computation.type_signature.result
         return _result(result, type_) if type_contains(type_, _differs) else result
 
