@@ -61,8 +61,8 @@ def _name(block: Any) -> str | None:
         name = block.parameter_name or ""
         if not name and isinstance(block.result, blocks.Block):
             name = block.result.locals[0][0]
-    found = re.fullmatch(r"(?:fc_)?(.+)(?:_symbol_\d+|_arg)", name)
-    return None if found is None else found[1].replace("<lambda>", "lambda")
+    found = re.fullmatch(r"fc_(.+)_symbol_\d+|(.+)_arg", name)
+    return None if found is None else (found[1] or found[2]).replace("<lambda>", "lambda")
 
 
 def _parameters(signature: FunctionType) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ class _Translation:
         locals_: list[tuple[str, Expr]] = []
 
         def named(expr: Expr) -> Expr:
-            if isinstance(expr, Lambda | Literal) or intrinsics.is_path(expr):
+            if isinstance(expr, Lambda | Kernel | Literal) or intrinsics.is_path(expr):
                 return expr
             ref = self._fresh("value", expr.type)
             locals_.append((ref.name, expr))
