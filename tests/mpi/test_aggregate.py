@@ -100,9 +100,9 @@ def test_aggregate_of_the_mean_of_a_tutorial(comm, fuse):
     )
     assert run(fuse, mean, [F32(i) for i in range(1, 8)]) == 4.0
     text = str(fm.plan(mean))
-    assert "clients, one compiled loop: federated_aggregate of accumulate at test_operators.py:" in text
+    assert "clients, one compiled loop: federated_aggregate of accumulate at test_aggregate.py:" in text
     assert "Gather 8 B for each of at most 64 blocks" in text
-    assert "server: merges in a tree, and report of federated_aggregate at test_operators.py:" in text
+    assert "server: merges in a tree, and report of federated_aggregate at test_aggregate.py:" in text
 
 
 def test_aggregate_of_states_of_any_size(comm):
@@ -162,5 +162,5 @@ def test_errors_in_the_functions_of_an_aggregate(comm, fuse, at):
     total = fc(lambda x: fm.federated_aggregate(x, 0, accumulate, merge, report), clients(I32))
     fm.set_default_context(fm.MpiContext(fuse=fuse))
     text = raises_everywhere(comm, ZeroDivisionError, lambda: total(list(range(8))))
-    assert "federated_aggregate at test_operators.py:" in text
+    assert "federated_aggregate at test_aggregate.py:" in text
     assert "client 3 of x (rank " in text if at == "accumulate" else "at the server" in text
