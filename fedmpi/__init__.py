@@ -46,6 +46,7 @@ from fedmpi.language import federated_sum as federated_sum
 from fedmpi.language import federated_value as federated_value
 from fedmpi.language import federated_zip as federated_zip
 from fedmpi.language import infer_type as infer_type
+from fedmpi.language import parse_type as parse_type
 from fedmpi.language import sequence_map as sequence_map
 from fedmpi.language import sequence_reduce as sequence_reduce
 from fedmpi.language import sequence_sum as sequence_sum
