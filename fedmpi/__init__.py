@@ -63,6 +63,8 @@ from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data
 from fedmpi.runtime import client_data_from_arrays as client_data_from_arrays
+from fedmpi.runtime import draw as draw
+from fedmpi.runtime import explain as explain
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
+from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
@@ -257,11 +258,32 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    if not isinstance(computation, Computation):
-        raise TypeError(f"plan: computation must be a computation, found {describe(computation)}")
-    made = build(computation)
+    return planned("plan", computation)
+
+
+def planned(operation: str, computation: Any) -> Plan:
+    """Return the plan of a computation for ``operation``, whose errors name it."""
+    shown = shown_computation(operation, computation)
+    if contains(shown.type_signature.parameter, FunctionType):
+        raise TypeError(
+            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
+            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        )
+    made = build(shown)
     made.mode = getattr(get_default_context(), "reduction", made.mode)
     return made
+
+
+def shown_computation(operation: str, computation: Any) -> Computation:
+    """Return a computation that is to be shown; raise `TypeError` for what is none, or has no type."""
+    if isinstance(computation, Computation):
+        return computation
+    hint = ""
+    if isinstance(computation, PolymorphicComputation):
+        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
+    raise TypeError(
+        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
+    )
 
 
 __all__ = [

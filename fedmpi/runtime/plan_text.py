@@ -1,13 +1,15 @@
-"""The plan as text."""
+"""The plan as steps, and as text."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fedmpi.language.types import StructType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
-from fedmpi.runtime.plan import Node, Plan
+from fedmpi.runtime.plan import Node, Plan, has_placements
 from fedmpi.runtime.program import Program, has_open_dimensions
 from fedmpi.runtime.reduction import Layout
 
@@ -25,9 +27,31 @@ def nbytes(type_: Type) -> int | None:
     return total
 
 
+class Lane(enum.Enum):
+    """Where a step of a plan happens, or which way it goes."""
+
+    SERVER = "server: "
+    CLIENTS = "clients, "
+    DOWN = "↓"
+    UP = "↑"
+    AGREE = "↕"
+    ALONE = "·"  # on every rank, without the others
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a plan: ``text`` without the word that says where it happens."""
+
+    lane: Lane
+    text: str
+
+    def __str__(self) -> str:
+        return (self.lane.value if self.lane in (Lane.SERVER, Lane.CLIENTS) else "") + self.text
+
+
 def text(plan: Plan) -> str:
     """Return the plan, one line a step."""
-    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {line}" for line in _lines(plan))])
+    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {step}" for step in steps(plan))])
 
 
 def _bytes(nodes: list[Node]) -> str:
@@ -35,29 +59,34 @@ def _bytes(nodes: list[Node]) -> str:
     return "bytes as the values have" if size is None else f"{size:,} B"
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def steps(plan: Plan) -> Iterator[Step]:
+    """Yield what happens in a call, in order."""
+    if not has_placements(plan.computation):
+        yield Step(Lane.ALONE, "nothing is sent: it runs where it is called, on every rank that calls it")
+        return
     program = Program(plan, plan.mode)
-    yield "header 96 B"
+    yield Step(Lane.DOWN, "header 96 B")
     for level, stage in enumerate(plan.stages):
         ready = program.levels[level]
         for node in stage.server:
             if node.op == "federated_map":
-                yield f"server: {_function(node)}"
+                yield Step(Lane.SERVER, _function(node))
         if ready.confirms:
-            yield "word 16 B"
+            yield Step(Lane.DOWN, "word 16 B")
         if stage.broadcasts:
-            yield f"Bcast {_bytes(ready.sent)}"
+            yield Step(Lane.DOWN, f"Bcast {_bytes(ready.sent)}")
         maps = [_function(node) for node in stage.clients if node.op == "federated_map"]
         if ready.steps or stage.reductions:
             reason = program.unfused(level)
             how = "one compiled loop" if reason is None else f"one by one, for {reason}"
-            yield f"clients, {how}: {'; '.join([*maps, *(f'{n.op} at {n.where}' for n in stage.reductions)])}"
+            what = "; ".join([*maps, *(f"{n.op} at {n.where}" for n in stage.reductions)])
+            yield Step(Lane.CLIENTS, f"{how}: {what}")
         if ready.arrives:
-            yield "agreement 32 B"
+            yield Step(Lane.AGREE, "agreement 32 B")
         if stage.reductions:
             yield from _reduce(program.layout(level))
     if plan.gathered:
-        yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
+        yield Step(Lane.UP, f"Gather {_bytes(plan.gathered)} a client to rank 0")
 
 
 def counted(number: int, noun: str) -> str:
@@ -65,11 +94,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _reduce(layout: Layout | None) -> Iterator[str]:
+def _reduce(layout: Layout | None) -> Iterator[Step]:
     """Yield what goes up: how many sums, of which kind, of how many bytes."""
     if layout is None:
-        yield "sizes: one gather to all, agreement 32 B"
-        yield "Reduce: bytes as the values have"
+        yield Step(Lane.AGREE, "sizes: one gather to all, agreement 32 B")
+        yield Step(Lane.UP, "Reduce: bytes as the values have")
         return
     parts = []
     if layout.plain:
@@ -77,7 +106,7 @@ def _reduce(layout: Layout | None) -> Iterator[str]:
         parts.append(f"{counted(layout.plain, 'sum')} in {layout.plain_dtype.name}, {size:,} B")
     if layout.exact:
         parts.append(f"{counted(layout.exact, 'exact sum')}, {8 * layout.exact:,} B for each plane of 40 bits in use")
-    yield f"Reduce {' and '.join(parts) if parts else 'nothing'}"
+    yield Step(Lane.UP, f"Reduce {' and '.join(parts) if parts else 'nothing'}")
 
 
 def _function(node: Node) -> str:
