@@ -11,6 +11,7 @@ from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable, Parts
 from fedmpi.local.compiled import CompiledFunction
+from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.lifting import Lifted, LiftedParts
 
@@ -35,7 +36,7 @@ class LocalFunction:
 
     def bound(self, resolve: Resolve) -> Callable[[Any], Any]:
         """Return the function of one normalised argument; ``resolve`` gives the value of a captured symbol."""
-        compiled = self._compiled
+        compiled = None if debugging() else self._compiled
         if compiled is not None:
             captures = [resolve(symbol) for symbol in compiled.captured]
             return lambda argument: compiled(argument, captures)

@@ -5,6 +5,7 @@ While a probe runs, `Kernel` objects answer with their NumPy twins, so that noth
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,9 +20,11 @@ def probing() -> bool:
 
 @contextmanager
 def probe() -> Iterator[None]:
-    """Within the block, `probing()` is true."""
+    """Within the block, `probing()` is true, and ``breakpoint()`` does nothing: a probe is no call of the user's."""
     token = _PROBING.set(True)
+    hook, sys.breakpointhook = sys.breakpointhook, lambda *args, **keywords: None
     try:
         yield
     finally:
+        sys.breakpointhook = hook
         _PROBING.reset(token)

@@ -35,7 +35,8 @@ class ClientWork:
         call, stage = self.call, self.stage
         for node in stage.clients:
             if not node.per_client:
-                call.values[node] = call.server_value(node)  # the same for all clients: computed once
+                value = call.server_value(node)  # the same for all clients: computed once
+                call.values[node] = call.program.checked(node, value)
         if not self._run_loop():
             self._run_each()
         if self.sums is not None:
@@ -106,7 +107,7 @@ class ClientWork:
             values = _ClientValues(call, position)
             for node, function in steps:
                 try:
-                    values.local[node] = self._value(node, function, values)
+                    values.local[node] = call.program.checked(node, self._value(node, function, values))
                 except Exception as error:
                     raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
             if stage.reductions:

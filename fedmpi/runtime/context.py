@@ -15,6 +15,7 @@ from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.debugging import debugging
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
@@ -74,7 +75,7 @@ class MpiContext:
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
-        self._local: dict[Computation, Callable[[Any], Any]] = {}
+        self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
 
     @property
@@ -125,23 +126,26 @@ class MpiContext:
                         functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(functions))
+        key = (computation, tuple(functions), debugging())
         if key not in self._programs:
             raises = self.nonfinite == "raise"
             plan = build(computation, functions)
-            self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
+            self._programs[key] = Program(
+                plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse, debug=debugging()
+            )
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
-        if computation not in self._local:
-            self._local[computation] = local_function(computation.expression, computation.name)
+        key = (computation, debugging())
+        if key not in self._local:
+            self._local[key] = local_function(computation.expression, computation.name)
         try:
             value = None if parameter is None else _normalised(argument, parameter)
         except ArgumentError as error:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
-        returned = self._local[computation](value)
+        returned = self._local[key](value)
         return present_with_functions(returned, result)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedmpi.language.types import StructType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
+from fedmpi.local.debugging import debugging
 from fedmpi.runtime.plan import Node, Plan, has_placements
 from fedmpi.runtime.program import Program, has_open_dimensions
 from fedmpi.runtime.reduction import Layout
@@ -64,7 +65,7 @@ def steps(plan: Plan) -> Iterator[Step]:
     if not has_placements(plan.computation):
         yield Step(Lane.ALONE, "nothing is sent: it runs where it is called, on every rank that calls it")
         return
-    program = Program(plan, plan.mode)
+    program = Program(plan, plan.mode, debug=debugging())
     yield Step(Lane.DOWN, "header 96 B")
     for level, stage in enumerate(plan.stages):
         ready = program.levels[level]
