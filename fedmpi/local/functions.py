@@ -14,6 +14,7 @@ from fedmpi.local.compiled import CompiledFunction
 from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.lifting import Lifted, LiftedParts
+from fedmpi.local.values import ArgumentError, check_normalised
 
 Resolve = Callable[[Any], Any]
 
@@ -41,7 +42,16 @@ class LocalFunction:
             captures = [resolve(symbol) for symbol in compiled.captured]
             return lambda argument: compiled(argument, captures)
         function, interpreter = concrete(self._function, resolve), Interpreter()
+        if debugging():
+            return lambda argument: self._checked(interpreter.invoke(function, argument))
         return lambda argument: interpreter.invoke(function, argument)
+
+    def _checked(self, value: Any) -> Any:
+        try:
+            check_normalised(value, self._types[1])
+        except ArgumentError as error:
+            raise TypeError(f"debug mode: what a function returned does not have its type: {error}") from None
+        return value
 
 
 def concrete(value: Any, resolve: Resolve) -> Any:

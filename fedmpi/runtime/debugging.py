@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
-from fedmpi.local.columns import PackedSequence, is_text, pack
+from fedmpi.language.types import FunctionType, Type
+from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.messages import to_bytes
-from fedmpi.local.values import ArgumentError, check_shape, describe
+from fedmpi.local.values import ArgumentError, check_normalised
 from fedmpi.runtime.arguments import label, pack_members
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.plan import Node, contains
@@ -23,36 +24,36 @@ if TYPE_CHECKING:
 def check(node: Node, value: Any) -> None:
     """Raise `TypeError` unless a normalised value of a node is exactly what its type says."""
     try:
-        _check(value, node.member)
+        check_normalised(value, node.member)
     except ArgumentError as error:
         # Never the user's mistake in words: the boundaries that the value passed before should have refused it.
         raise TypeError(f"debug mode: a value does not have the type {node.type}: {error}") from None
 
 
-def _check(value: Any, type_: Type) -> None:
-    match type_:
-        case TensorType(dtype):
-            text = is_text(type_)
-            is_array = isinstance(value, np.ndarray | np.generic) and value.dtype == (object if text else dtype)
-            if not is_array and not (text and isinstance(value, str)):
-                raise ArgumentError(str(type_), describe(value))
-            check_shape(np.shape(value), type_, value)
-        case StructType():
-            if not isinstance(value, tuple) or len(value) != len(type_):
-                raise ArgumentError(f"{type_}, {len(type_)} elements", describe(value))
-            for index, ((name, part_type), part) in enumerate(zip(type_.items(), value, strict=True)):
-                try:
-                    _check(part, part_type)
-                except ArgumentError as error:
-                    raise error.inside(name if name is not None else f"element {index}") from None
-        case SequenceType(element):
-            if not isinstance(value, PackedSequence):
-                raise ArgumentError(str(type_), describe(value))
-            for index, part in enumerate(value):
-                try:
-                    _check(part, element)
-                except ArgumentError as error:
-                    raise error.inside(f"element {index}") from None
+def check_neutral(merge: Callable[[Any], Any], zero: Any, states: Sequence[Any]) -> None:
+    """Raise `ValueError` unless merging ``zero`` with the state of each block of clients changes nothing."""
+    for block, state in enumerate(states):
+        for what, pair in (("merge(zero, state)", (zero, state)), ("merge(state, zero)", (state, zero))):
+            found = merge(pair)
+            if not _equal(found, state):
+                raise ValueError(
+                    f"debug mode: zero must be neutral for merge: {what} is {_shown(found)} for the state "
+                    f"{_shown(state)} of block {block}"
+                )
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Tell whether two normalised values of one type are equal; a NaN is equal to itself."""
+    if isinstance(left, tuple | PackedSequence):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    if np.shape(left) != np.shape(right):
+        return False
+    same = np.equal(left, right) | (np.not_equal(left, left) & np.not_equal(right, right))
+    return bool(np.all(same))
+
+
+def _shown(value: Any) -> str:
+    return textwrap.shorten(repr(value), 60, placeholder="…")
 
 
 def list_hash(values: Any, member: Type, path: tuple[str, ...]) -> int:

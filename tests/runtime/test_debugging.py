@@ -12,6 +12,7 @@ import fedmpi as fm
 from fedmpi.local.bodies import PythonBody
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.runtime import debugging
+from fedmpi.runtime.executor import Execution
 from fedmpi.runtime.plan import Node
 from tests.mpijob import TIMED_OUT, mpiexec, run_job
 
@@ -107,11 +108,13 @@ def test_a_wrong_value_of_ours(monkeypatch):
     with pytest.raises(TypeError) as caught:
         at_clients([1.0, 2.0])
     assert re.fullmatch(
-        r"at_clients: federated_map at test_debugging\.py:\d+: client 1 of values \(rank 0\): debug mode: a value does "
-        r"not have the type \{float32\}@CLIENTS: expected float32, found float64 2\.0",
+        r"at_clients: federated_map at test_debugging\.py:\d+: client 1 of values \(rank 0\): debug mode: what a "
+        r"function returned does not have its type: expected float32, found float64 2\.0",
         str(caught.value),
     )
-    with pytest.raises(TypeError, match=r"debug mode: a value does not have the type float32@SERVER: expected float32"):
+    with pytest.raises(
+        TypeError, match=r"at the server, test_debugging.py:\d+: debug mode: what a function"
+    ):
         at_server(2.0)
     with fm.debug(False):
         assert at_clients([1.0, 1.0]) == 2.0
@@ -125,6 +128,40 @@ def test_a_wrong_sum_of_ours(monkeypatch):
         TypeError, match=r"at_clients: federated_sum at test_debugging\.py:\d+: debug mode: .*float64 3.0"
     ):
         at_clients([1.0])
+
+
+def test_a_wrong_broadcast_of_ours(monkeypatch):
+    """What is no function's result is checked too."""
+    monkeypatch.setattr(Execution, "server_value", lambda self, node: np.float64(2.0))
+    with pytest.raises(TypeError, match=r"debug mode: a value does not have the type float32@SERVER: expected float32"):
+        at_server(2.0)
+
+
+def aggregate(zero, merge):
+    add = fm.federated_computation(lambda s, x: s + x, F32, F32)
+    same = fm.federated_computation(lambda s: s, F32)
+    return fm.federated_computation(
+        lambda v: fm.federated_aggregate(v, zero, add, fm.federated_computation(merge, F32, F32), same), AT_CLIENTS(F32)
+    )
+
+
+@pytest.mark.parametrize("context", [fm.MpiContext, fm.ReferenceContext])
+def test_zero_must_be_neutral(context):
+    """Else the result would depend on the number of blocks, that is of clients."""
+    fm.set_default_context(context())
+    assert aggregate(0.0, lambda s, t: s + t)([1.0, float("nan")]) != 0.0
+    assert aggregate(0.0, lambda s, t: s + t)([]) == 0.0
+    wrong = aggregate(1.0, lambda s, t: s + t)
+    with pytest.raises(ValueError, match="debug mode: zero must be neutral for merge") as caught:
+        wrong([1.0, 2.0])
+    told = r"merge\(zero, state\) is np.float32\(3.0\) for the state np.float32\(2.0\) of block 0"
+    assert re.search(told, str(caught.value))
+    if context is fm.MpiContext:
+        assert re.search(r"federated_aggregate at test_debugging\.py:\d+, at the server: debug mode", str(caught.value))
+    with pytest.raises(ValueError, match=r"merge\(state, zero\) is np.float32\(0.0\) for the state np.float32\(5.0\)"):
+        aggregate(0.0, lambda s, t: t)([5.0])
+    with fm.debug(False):
+        assert wrong([1.0, 2.0]) == 5.0
 
 
 def test_no_loops():
