@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -88,8 +89,12 @@ def _shared(call: Execution, level: int) -> Iterator[tuple[str, int]]:
     for node in (*call.program.common, *call.plan.unplaced, *_same_at_clients(call, level)):
         if not contains(node.type, FunctionType):
             name = label(node.detail) if node.op == "input" else f"the result of {node.op} at {node.where}"
-            known = node in call.values
-            yield name, zlib.crc32(to_bytes(pack(node.member, [call.values[node]])).data) if known else UNKNOWN
+            found = call.attempt(functools.partial(_hash, call, node))
+            yield name, UNKNOWN if found is None else found
+
+
+def _hash(call: Execution, node: Node) -> int:
+    return zlib.crc32(to_bytes(pack(node.member, [call.values[node]])).data)
 
 
 def _same_at_clients(call: Execution, level: int) -> Iterator[Node]:

@@ -128,8 +128,10 @@ class _Printer:
     def type(self, type_: Type, width: int = TYPE_WIDTH) -> str:
         if self.full or len(str(type_)) <= width:
             return str(type_)
-        texts = (str(_elided(type_, depth)) for depth in range(8, -1, -1))
-        return next((text for text in texts if len(text) <= width), f"{str(type_)[: width - 1]}…")
+        # A struct shows its first elements at least, what holds one says that it does.
+        least = 1 if isinstance(type_, StructType) else 0
+        texts = [str(_elided(type_, depth)) for depth in range(8, least - 1, -1)]
+        return next((text for text in texts if len(text) <= width), f"{texts[-1][: width - 1]}…")
 
     def line(self, label: str, what: str, type_: Type, where: str = "") -> str:
         """Return the text of a node: what it is to the node above, what it is, its type and its place."""

@@ -112,9 +112,7 @@ def test_a_wrong_value_of_ours(monkeypatch):
         r"function returned does not have its type: expected float32, found float64 2\.0",
         str(caught.value),
     )
-    with pytest.raises(
-        TypeError, match=r"at the server, test_debugging.py:\d+: debug mode: what a function"
-    ):
+    with pytest.raises(TypeError, match=r"at the server, test_debugging.py:\d+: debug mode: what a function"):
         at_server(2.0)
     with fm.debug(False):
         assert at_clients([1.0, 1.0]) == 2.0

@@ -70,6 +70,21 @@ def test_types_in_full():
     assert f"op = function of batch_fn_arg : (<model={model},batch={batch}> -> {model})" in text
 
 
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [
+        ([(f"n{i}", F32) for i in range(20)], "<n0=float32,n1=float32,n2=float32,n3=float32,n4=float32,n5=…"),
+        (fm.type_at_clients(20 * [F32]), "{<…>}@CLIENTS"),
+        ([20 * [F32], {"a": F32}], "<<…>,<…>>"),
+        ([("a" * 99, F32)], f"<{'a' * 58}…"),
+    ],
+)
+def test_long_types(type_, text):
+    made = fm.federated_computation(lambda x: x, type_)
+    assert program(made) == [f"lambda_arg : {text}"]
+    assert program(made, full=True) == [f"lambda_arg : {fm.to_type(type_)}"]
+
+
 def test_a_value_used_several_times_is_shown_once():
     @fm.federated_computation(AT_SERVER(F32), AT_CLIENTS(F32))
     def twice(x, values):
