@@ -129,10 +129,10 @@ def test_pdb(debug, monkeypatch):
     frames = []
     monkeypatch.setattr(pdb, "set_trace", lambda: frames.append(sys._getframe(1)))
 
-    @fm.numba_computation(F32, result=F32)
+    @fm.numba_computation(F32)
     def stopped(x):
         pdb.set_trace()
-        return x + 1
+        return x + np.float32(1)
 
     assert stopped(4.0) == 5.0
     (frame,) = frames

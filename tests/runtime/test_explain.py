@@ -207,7 +207,7 @@ def test_every_operator_and_computation_is_named(name):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_random_programs(data):
     """Nothing is left out and nothing shown twice: each operator stands in as many lines as the tree has of it."""
-    from tests.mpi.test_random_programs import program_of
+    from tests.random_programs import program_of
 
     computation, _, _ = program_of(data)
     lines = program(computation, full=True)
