@@ -11,6 +11,7 @@ import numpy as np
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
+from fedmpi.language.expressions import free
 from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
@@ -272,6 +273,11 @@ def planned(operation: str, computation: Any) -> Plan:
         raise TypeError(
             f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
             f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        )
+    if any(free(shown.expression)):
+        raise TypeError(
+            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
+            f"  at {user_location()}"
         )
     made = build(shown)
     made.mode = getattr(get_default_context(), "reduction", made.mode)

@@ -71,6 +71,8 @@ def explain(computation: Computation, *, full: bool = False) -> Explanation:
 def _plan(computation: Computation) -> list[str]:
     if contains(computation.type_signature.parameter, FunctionType):
         return ["  made at each call, for the functions that it is given"]
+    if any(free(computation.expression)):
+        return ["  that of the computation around it, whose values it uses"]
     try:
         return str(planned("explain", computation)).splitlines()[1:]
     except (TypeError, ValueError) as error:  # it can be used in other programs, but not be called

@@ -172,6 +172,25 @@ def test_functions_as_arguments():
     assert "hint: give a computation that calls it with the functions that you mean" in str(caught.value)
 
 
+def test_a_computation_inside_of_another():
+    seen = []
+
+    @fm.federated_computation(F32)
+    def outer(by):
+        inner = fm.federated_computation(lambda x: plus(x, by), F32)
+        seen.append(explained(inner))
+        with pytest.raises(
+            TypeError, match="plan: computation must use no values of a computation around"
+        ):
+            fm.plan(inner)
+        return inner(by)
+
+    assert outer(2.0) == 4.0
+    ((*_, tree, _, last),) = seen
+    assert tree == "  plus(lambda_arg, outer_arg) : float32   test_explain.py"
+    assert last == "  that of the computation around it, whose values it uses"
+
+
 def test_what_no_container_is_like_has_no_plan():
     mixed = fm.federated_computation(lambda x: x, fm.StructType([("a", np.int32), np.int32]))
     assert explained(mixed)[-1].startswith("  none: <a=int32,int32> has elements with and without names")
