@@ -179,9 +179,7 @@ def test_a_computation_inside_of_another():
     def outer(by):
         inner = fm.federated_computation(lambda x: plus(x, by), F32)
         seen.append(explained(inner))
-        with pytest.raises(
-            TypeError, match="plan: computation must use no values of a computation around"
-        ):
+        with pytest.raises(TypeError, match="plan: computation must use no values of a computation around"):
             fm.plan(inner)
         return inner(by)
 
