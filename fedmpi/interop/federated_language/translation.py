@@ -21,7 +21,18 @@ from fedmpi.interop.federated_language.types import to_fedmpi
 from fedmpi.language.checking import check
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import LeakedValueError, UnsupportedValueError, reporting
-from fedmpi.language.expressions import Block, Call, Expr, Kernel, Lambda, Literal, Ref, Struct
+from fedmpi.language.expressions import (
+    Block,
+    Call,
+    Expr,
+    Kernel,
+    Lambda,
+    Literal,
+    Ref,
+    Struct,
+    free,
+    root_of,
+)
 from fedmpi.language.types import FunctionType, StructType, TensorType, Type
 from fedmpi.runtime.functions import Constant
 
@@ -189,8 +200,20 @@ class _Translation:
             arguments = [intrinsics.selected(source, index) for index in range(count)]
         if uri in intrinsics.REPEATING:
             arguments = [named(each) for each in arguments]
-        result = intrinsics.applied(uri, arguments, self._where)
+        result = intrinsics.applied(uri, [_unwrapped(each) for each in arguments], self._where)
         return Block(tuple(locals_), result, result.type) if locals_ else result
+
+
+def _unwrapped(expr: Expr) -> Expr:
+    """Return the function that a function calls with its own parameter, and does nothing else.
+
+    ``federated_language`` wraps so what takes a struct with names, where one without is given.
+    """
+    match expr:
+        case Lambda(name, Call(function, Ref(argument))) if name == argument:
+            if all(root_of(use).name != name for use in free(function)):
+                return function
+    return expr
 
 
 def _looked_up(block: Any, names: Names) -> Ref:
