@@ -45,14 +45,24 @@ def test_the_local_computation(tmp_path):
     done = run_command(command([script]), timeout=100)
     assert done.returncode == 0, done
     assert done.stdout.splitlines() == ["({float32*}@CLIENTS -> float32@SERVER)", "70.0"]
-    assert len(PROGRAMS) == 3
+    assert len(PROGRAMS) == 4
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_operators(tmp_path, ranks):
+    script = tmp_path / "statistics_of_clients.py"
+    script.write_text(PROGRAMS[2])
+    done = run_job(ranks, [script], timeout=100)
+    assert done.returncode == 0, done
+    assert "(np.float32(1.0), np.float32(3.0), np.float32(6.0))" in done.stdout
 
 
 @needs_mpi
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_data_in_files(tmp_path, ranks):
     script = tmp_path / "brightness.py"
-    script.write_text(PROGRAMS[2])
+    script.write_text(PROGRAMS[3])
     done = run_job(ranks, [script], timeout=100, env={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done
     assert "47040.0 31360.0" in done.stdout
