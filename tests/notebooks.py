@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from unittest import mock
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 from tests.mpijob import ROOT, environment
 
@@ -30,14 +33,37 @@ def read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)
 
 
-def execute(path: Path) -> Any:
-    """Return the notebook with what its cells give now; raises nbclient's CellExecutionError for a cell that raises."""
+def execute(path: Path, first_cell: str = "") -> Any:
+    """Return the notebook with what its cells give now, a cell of its own before them if given.
+
+    Raises nbclient's CellExecutionError for a cell that raises, and RuntimeError if a process is left over.
+    """
     notebook = read(path)
+    if first_cell:
+        notebook.cells.insert(0, new_code_cell(first_cell))
     options: dict[str, Any] = {"record_timing": False, "coalesce_streams": True}
     client = NotebookClient(notebook, timeout=SECONDS_FOR_A_CELL, **options)
+    mark = {"FEDMPI_NOTEBOOK": uuid.uuid4().hex}
     with _folder_of_its_own():
-        client.execute(cwd=tempfile.gettempdir(), env=environment(SECONDS_FOR_A_CELL))
+        client.execute(cwd=tempfile.gettempdir(), env=environment(SECONDS_FOR_A_CELL) | mark)
+        _wait_for_the_end(*mark.values())
     return tidy(notebook)
+
+
+def _wait_for_the_end(mark: str) -> None:
+    """Raise RuntimeError if processes with the mark in their environment are left seconds after the kernel."""
+    deadline = time.monotonic() + 20
+    while left := [entry.name for entry in Path("/proc").glob("[0-9]*") if mark in _environ(entry)]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"left over: processes {', '.join(left)}")
+        time.sleep(0.1)
+
+
+def _environ(process: Path) -> str:
+    try:
+        return (process / "environ").read_text(errors="replace")
+    except OSError:  # it has ended, or is another user's
+        return ""
 
 
 def tidy(notebook: Any) -> Any:

