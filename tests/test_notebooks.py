@@ -8,8 +8,10 @@ import re
 import pytest
 
 from fedmpi.cli import published
-from tests import notebooks, pages
+from tests import pages
 from tests.mpijob import ROOT, mpiexec
+
+notebooks = pytest.importorskip("tests.notebooks", reason="no nbclient: install fedmpi[test]")
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
