@@ -26,6 +26,7 @@ html_title = f"fedmpi {release}"
 html_static_path: list[str] = []
 html_copy_source = False
 nitpicky = True
+smartquotes = False  # docstrings quote Python's texts
 add_module_names = False
 toc_object_entries = False
 python_display_short_literal_types = True
@@ -38,3 +39,4 @@ def setup(app: Sphinx) -> None:
         source[0] = reference.expand(source[0])
 
     app.connect("source-read", expand)
+    app.connect("env-get-outdated", lambda app, env, *changes: env.found_docs)  # the code may be another

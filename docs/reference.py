@@ -22,7 +22,7 @@ MARK = re.compile(r"^<!-- (operator|arithmetic|names|members|index|rest) ?(.*?) 
 PAGES = Path(__file__).parent
 TAKEN = {
     applying.as_value: "a value or a constant",
-    applying.as_placed: "a placed value; a struct of values at one placement is zipped",
+    applying.as_placed: "a value, placed as the type says; a struct of values at one placement is zipped",
     applying.as_function: "a computation",
     applying.as_placement: "`fm.CLIENTS` or `fm.SERVER`",
 }
@@ -76,9 +76,11 @@ def rest() -> Iterator[str]:
     """Write the public names that no other page asks for."""
     marks = [mark for page in PAGES.glob("*.md") for mark in MARK.findall(page.read_text())]
     asked = [module for kind, words in marks if kind == "names" for module in words.split()]
-    for name, value in sorted(public().items()):
-        if not _is_of(value, asked) and name not in OPERATORS:
-            yield from _described(name, value)
+    others = [name for name, value in public().items() if not _is_of(value, asked) and name not in OPERATORS]
+    if others:
+        yield "## Other names\n"
+    for name in sorted(others):
+        yield from _described(name, public()[name])
 
 
 def index() -> Iterator[str]:
@@ -156,7 +158,8 @@ def _described(name: str, value: Any) -> Iterator[str]:
         made = "" if kind == "exception" else f"({', '.join(_parameters(value))})"
         yield f"::::{{py:{kind}}} fedmpi.{name}{made}"
         yield from _paragraphs(doc)
-        yield from _paragraphs(inspect.getdoc(vars(value).get("__new__")) or "")
+        if "__new__" in vars(value):  # what the arguments of an immutable class may be
+            yield from _paragraphs(inspect.getdoc(value.__new__) or "")
         yield from _members(name, value)
     elif callable(value):
         yield f"::::{{py:function}} fedmpi.{name}({', '.join(_parameters(value))})"
@@ -181,5 +184,5 @@ def _members(name: str, value: type) -> Iterator[str]:
             yield f":::{{py:property}} fedmpi.{name}.{member}"
         else:
             continue
-        yield from _paragraphs(inspect.getdoc(found) or "")
+        yield from _paragraphs(inspect.getdoc(function) or "")
         yield ":::"
