@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ import fedmpi as fm
 from fedmpi.language import applying
 from fedmpi.language.table import OPERATORS, Operator
 
-MARK = re.compile(r"^<!-- (operator|arithmetic|names|members|index|rest) ?(.*?) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (operator|arithmetic|names|members|index|rest|notebook) ?(.*?) -->$", re.MULTILINE)
 PAGES = Path(__file__).parent
+NOTEBOOKS = PAGES.parent / "jobs" / "notebooks"
 TAKEN = {
     applying.as_value: "a value or a constant",
     applying.as_placed: "a value, placed as the type says; a struct of values at one placement is zipped",
@@ -39,6 +41,7 @@ def expand(text: str) -> str:
         "members": members,
         "index": index,
         "rest": rest,
+        "notebook": notebook,
     }
     return MARK.sub(lambda mark: "\n".join(writers[mark[1]](*mark[2].split())), text)
 
@@ -97,6 +100,20 @@ def members(module: str) -> Iterator[str]:
     for name, value in sorted(vars(importlib.import_module(module)).items()):
         if not name.startswith("_") and not isinstance(value, ModuleType) and inspect.getdoc(value):
             yield from _described(f"{module.removeprefix('fedmpi.')}.{name}", value)
+
+
+def notebook(name: str) -> Iterator[str]:
+    """Write the cells of a notebook and what they show."""
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        text = "".join(cell["source"])
+        yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        yield ""
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text")})
+            if "image/png" in data:
+                yield f'<img alt="what the cell draws" src="data:image/png;base64,{data["image/png"].strip()}">\n'
+            else:
+                yield f"```text\n{''.join(data['text/plain'])}\n```\n"
 
 
 def public() -> dict[str, Any]:
