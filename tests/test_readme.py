@@ -8,10 +8,11 @@ import shlex
 import pytest
 
 from fedmpi.cli.main import main
+from tests import pages
 from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = pages.BLOCK.findall(README)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line]
 PLAN = next(text for language, text in BLOCKS if text.startswith("  header"))
