@@ -164,3 +164,13 @@ def test_what_a_rank_sends_is_masked(comm, fuse, monkeypatch):
 def test_the_plan_shows_masked_sums(comm):
     program = fc(lambda x: fm.federated_secure_sum(x, 5), clients((I32, [4])))
     assert "Reduce 4 masked sums, 64 B" in str(fm.plan(program))
+
+
+@FUSE
+def test_clients_that_live_where_none_are_hosted(comm, fuse):
+    """Packed with clients at the server too, summed in a context that would give it none."""
+    program = fc(lambda x: (fm.federated_secure_sum(x, 9), fm.federated_secure_modular_sum(x, 7)), clients(I32))
+    data = fm.MpiContext(server_trains=True).client_data(list(range(10)), I32)
+    fm.set_default_context(fm.MpiContext(fuse=fuse, server_trains=False))
+    assert fm.replicate(program(data)) == (45, 3)
+    assert fm.replicate(program(data.select([9, 0, 5]))) == (14, 0)
