@@ -29,7 +29,14 @@ def check_inside(array: Any, limit: int) -> None:
     """Raise `ValueError` if an integer is negative or above the limit."""
     wrong = next((n for n in np.asarray(array).reshape(-1).tolist() if not 0 <= n <= limit), None)
     if wrong is not None:
-        raise ValueError(f"a number is negative or above the limit of a secure sum: {wrong} is not in 0 … {limit}")
+        raise OutsideError(wrong, limit)
+
+
+class OutsideError(ValueError):
+    """Makes the ValueError in Python: to put the numbers into its text would take Numba a second to compile."""
+
+    def __new__(cls, number: int, limit: int) -> Any:
+        return ValueError(f"a number is negative or above the limit of a secure sum: {number} is not in 0 … {limit}")
 
 
 @jit
@@ -51,7 +58,7 @@ def add_one_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None
         rest = limit - np.uint64(-(number + 1)) % modulus if x < 0 else np.uint64(number) % modulus
         sums[at] = (sums[at] + rest) % modulus
     elif x < 0 or np.uint64(np.int64(x)) > limit:
-        raise ValueError("a number is negative or above the limit of a secure sum")
+        raise OutsideError(x, limit)
     else:
         sums[at] += np.uint64(np.int64(x))
 

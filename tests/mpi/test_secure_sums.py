@@ -89,6 +89,7 @@ def test_numbers_outside_of_the_limits(comm, fuse, wrong):
     ):
         text = raises_everywhere(comm, ValueError, lambda program=program: program([1, 2, wrong, 3]))
         assert "client 2 of x (rank " in text
+        assert f"a number is negative or above the limit of a secure sum: {wrong} is not in 0 … 7" in text
         with pytest.raises(ValueError, match=f"client 2: a number is negative or above the limit 7: {wrong}"):
             fm.ReferenceContext().invoke(program, [1, 2, wrong, 3])
 
