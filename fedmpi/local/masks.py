@@ -29,14 +29,18 @@ def check_inside(array: Any, limit: int) -> None:
     """Raise `ValueError` if an integer is negative or above the limit."""
     wrong = next((n for n in np.asarray(array).reshape(-1).tolist() if not 0 <= n <= limit), None)
     if wrong is not None:
-        raise OutsideError(wrong, limit)
+        raise OutsideError(wrong < 0, limit)
 
 
 class OutsideError(ValueError):
-    """Makes the ValueError in Python: to put the numbers into its text would take Numba a second to compile."""
+    """Makes the ValueError in Python: to put the limit into its text would take Numba a second to compile.
 
-    def __new__(cls, number: int, limit: int) -> Any:
-        return ValueError(f"a number is negative or above the limit of a secure sum: {number} is not in 0 … {limit}")
+    The text goes to all ranks, so the client's number is not in it.
+    """
+
+    def __new__(cls, negative: bool, limit: int) -> Any:
+        found = "a negative one" if negative else "a greater one"
+        return ValueError(f"a number of a secure sum must be in 0 … {limit}, found {found}")
 
 
 @jit
@@ -58,7 +62,7 @@ def add_one_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None
         rest = limit - np.uint64(-(number + 1)) % modulus if x < 0 else np.uint64(number) % modulus
         sums[at] = (sums[at] + rest) % modulus
     elif x < 0 or np.uint64(np.int64(x)) > limit:
-        raise OutsideError(x, limit)
+        raise OutsideError(x < 0, limit)
     else:
         sums[at] += np.uint64(np.int64(x))
 
