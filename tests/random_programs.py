@@ -330,7 +330,8 @@ def remainder(x):
 def small(member):
     """Return a function that makes numbers of a member which secure sums take."""
     if isinstance(member, fm.TensorType) and None not in member.shape:
-        return fm.numba_computation(lambda x: x % 8, member)
+        eight = member.dtype.type(8)  # to Numba uint64 % int64 is a float
+        return fm.numba_computation(lambda x: x % eight, member)
     return fm.python_computation(remainder, member, result=member)
 
 
