@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,11 @@ from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.messages import from_bytes, to_bytes
-from fedmpi.local.selections import take
 from fedmpi.runtime import debugging, failures
-from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.client_data import moved
-from fedmpi.runtime.folding import Fold, homes_of, merged
+from fedmpi.runtime.folding import homes_of, merged
 from fedmpi.runtime.plan import Node
-from fedmpi.runtime.program import ACCUMULATE, MERGE, REPORT, VALUE, ZERO, folding_state
+from fedmpi.runtime.program import FOLDS, MERGE, REPORT, ZERO, folding_state
 
 if TYPE_CHECKING:
     from fedmpi.runtime.clients import ClientWork
@@ -29,10 +27,7 @@ if TYPE_CHECKING:
 def aggregate(call: Execution, work: ClientWork) -> None:
     """Give rank 0 what each fold of a stage comes to: one Gather for all of them (collective)."""
     folds = work.stage.folds
-    states = work.states
-    if not call.blocks_are_whole:
-        states = {node: _fold_together(call, node) for node in folds}
-        call.agree()
+    states = work.states if call.blocks_are_whole else _fold_together(call, work.level)
     type_ = StructType([folding_state(node) for node in folds])
     rows = list(zip(*(states[node] for node in folds), strict=True))
     parts = call.comm.gather_bytes(to_bytes(pack(type_, rows)))
@@ -45,26 +40,21 @@ def aggregate(call: Execution, work: ClientWork) -> None:
         call.values[node] = call.attempt(functools.partial(_report, call, node, [states[index] for states in blocks]))
 
 
-def _fold_together(call: Execution, node: Node) -> Sequence[Any]:
+def _fold_together(call: Execution, level: int) -> dict[Node, Any]:
     """Bring the clients of each block to one rank and fold them there (collective); return the rank's states."""
-    value, homes = node.inputs[VALUE], homes_of(call.owner, call.blocks)
-    mine, resolve = np.flatnonzero(homes == call.comm.rank), call.values.__getitem__
-    members: Any = [resolve(value)] * len(mine)
-    if value.per_client:
-        kept = ClientData(value.member, call.owner, call.comm.rank, resolve(value), call.positions.get(value))
-        members = take(*moved(call.comm, kept, homes).as_type(value.member))
-    fold = Fold(call.program.function(node, ACCUMULATE).bound(resolve), concrete(node.inputs[ZERO], resolve))
+    from fedmpi.runtime.clients import ClientWork
 
-    def run() -> None:
-        for client, member in zip(mine.tolist(), members, strict=True):
-            try:
-                fold.add(member, int(call.blocks[client]))
-            except Exception as error:
-                where = f"{call.name}: {node.op} at {node.where}: client {client} (rank {call.comm.rank})"
-                raise ClientError(client, failures.annotated(error, where)) from error
-
-    call.attempt(run)
-    return fold.states
+    there, comm = copy.copy(call), call.comm
+    there.owner, there.blocks_are_whole = homes_of(call.owner, call.blocks), True
+    there.mine = np.flatnonzero(there.owner == comm.rank)
+    there.values, there.positions = dict(call.values), dict(call.positions)
+    for node in call.program.folding(level).columns:
+        kept = ClientData(node.member, call.owner, comm.rank, call.values[node], call.positions.get(node))
+        there.values[node], there.positions[node] = moved(comm, kept, there.owner).as_type(node.member)
+    work = ClientWork(there, level, FOLDS)
+    call.attempt(work.run)
+    call.agree()
+    return work.states
 
 
 def _report(call: Execution, node: Node, states: list[Any]) -> Any:

@@ -14,7 +14,7 @@ from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError, label
 from fedmpi.runtime.folding import Fold, numbered
 from fedmpi.runtime.plan import Node, weight_of
-from fedmpi.runtime.program import ACCUMULATE, APPLYING, VALUE, ZERO
+from fedmpi.runtime.program import ACCUMULATE, APPLYING, FOLDS, UNFOLDED, VALUE, WHOLE, ZERO
 from fedmpi.runtime.selection import Selection
 
 if TYPE_CHECKING:
@@ -27,15 +27,17 @@ class ClientWork:
     Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
     what the sums are of, client by client.  ``states`` holds for each fold of the stage the states of the rank's
     blocks, ascending; where the clients of a block are on several ranks it holds nothing, and what is folded is kept.
+    ``part`` is that of the stage, `FOLDS` or found here.
     """
 
-    def __init__(self, call: Execution, level: int) -> None:
+    def __init__(self, call: Execution, level: int, part: int = WHOLE) -> None:
         self.call, self.level = call, level
-        self.ready = call.program.levels[level]
+        self.part = part if call.blocks_are_whole else UNFOLDED
+        self.ready = call.program.folding(level) if part == FOLDS else call.program.levels[level]
         self.stage = self.ready.stage
         self.sums = call.program.sums(level) if self.stage.reductions else None
         self.members: list[Any] = []
-        self.folds = self.stage.folds if call.blocks_are_whole else []
+        self.folds = [] if self.part == UNFOLDED else self.stage.folds
         self.states: dict[Node, Any] = {}
 
     def run(self) -> None:
@@ -92,7 +94,7 @@ class ClientWork:
         sparse = any("sparse" in each for each in forms)
         if not call.program.fuses(self.level, len(call.mine), sparse=sparse):
             return False
-        loop = call.program.loop(self.level, forms, folds=call.blocks_are_whole)
+        loop = call.program.loop(self.level, forms, self.part)
         if loop is None:
             return False
         progress = np.full(3, -1, dtype=np.int64)
@@ -120,7 +122,7 @@ class ClientWork:
         call, stage = self.call, self.stage
         steps = [(node, self._action(node)) for node in self.ready.steps if len(call.mine)]
         folds = [(node, self._fold(node)) for node in self.folds]
-        wanted = {*call.plan.kept, *(n.inputs[VALUE] for n in stage.folds if not self.folds)}
+        wanted = {*call.plan.kept, *(call.program.folding(self.level).columns if self.part == UNFOLDED else ())}
         kept: dict[Node, list[Any]] = {n: [] for n in self.ready.steps if n in wanted}
         for position in range(len(call.mine)):
             values = _ClientValues(call, position)

@@ -80,12 +80,12 @@ class ClientLoop:
         )
 
 
-def reason_against(plan: Plan, stage: Stage, layout: Layout | None) -> str | None:
+def reason_against(plan: Plan, stage: Stage, layout: Layout | None, *, folds: bool = True) -> str | None:
     """Return why a stage cannot be one compiled loop, None if it can; nothing is compiled."""
     if layout is None:
         return "what is summed has sizes that its type leaves open"
     try:
-        LoopWriter(plan, stage, layout, tuple(() for _ in columns_of(stage)), False, folds=True)
+        LoopWriter(plan, stage, layout, tuple(() for _ in columns_of(stage)), False, folds=folds)
     except NotCompilable as reason:
         return str(reason)
     return None

@@ -12,7 +12,7 @@ from fedmpi.local.columns import layout as layout_of
 from fedmpi.local.columns import leaf_formats
 from fedmpi.local.lifting import Lift
 from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage
-from fedmpi.runtime.program import ACCUMULATE, VALUE, ZERO, columns_of, folding_state, steps_of
+from fedmpi.runtime.program import ACCUMULATE, VALUE, ZERO, columns_of, folding_of, folding_state, steps_of
 from fedmpi.runtime.reduction import Layout, Leaf, Reduction
 
 BATCH, CLIENT, STEP = range(3)  # places in `progress`
@@ -22,7 +22,7 @@ _KEY = TensorType(np.int32)
 
 def kept_of(plan: Plan, stage: Stage, *, folds: bool) -> list[Node]:
     """Return the clients' values that are needed after the loop; raise `NotCompilable` for what no loop can write."""
-    folded = [] if folds else [node.inputs[VALUE] for node in stage.folds]
+    folded = [] if folds else columns_of(folding_of(stage))
     kept = [node for node in steps_of(stage) if node in plan.kept or node in folded]
     for node in kept:
         _check_fixed(node.member, "that is kept")

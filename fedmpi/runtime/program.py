@@ -30,6 +30,8 @@ _OF_SOME = {  # what has no value without clients
     "federated_max": "to take the greatest value of",
 }
 COMPILED_AFTER = 100  # clients
+# Parts of a stage.  Where a block's clients are on several ranks, what is folded is kept first, and folded once moved.
+WHOLE, UNFOLDED, FOLDS = range(3)
 KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
 
 
@@ -101,19 +103,27 @@ class Program:
             return "debug mode"
         return reason_against(self.plan, self.plan.stages[level], self.layout(level))
 
-    def loop(self, level: int, forms: Forms, *, folds: bool = True) -> ClientLoop | None:
+    def loop(self, level: int, forms: Forms, part: int = WHOLE) -> ClientLoop | None:
         """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled.
 
-        Without ``folds`` it keeps what is folded: the clients of a block are on several ranks.
+        Of its part `UNFOLDED` the loop keeps what is folded.
         """
-        from fedmpi.runtime.loop import ClientLoop
+        from fedmpi.runtime.loop import ClientLoop, reason_against
 
-        key = (level, forms, folds)
+        key = (level, forms, part)
         if key not in self._loops:
-            layout = self.layout(level)
+            stage, layout = self.plan.stages[level], self.layout(level)
+            made = None
             try:
-                stage = self.plan.stages[level]
-                self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms, folds=folds)
+                # Of sparse rows all parts are compiled or none: which of them are run is a matter of the ranks.
+                sparse = stage.folds and any("sparse" in each for each in forms)
+                if sparse and any(reason_against(self.plan, stage, layout, folds=f) for f in (True, False)):
+                    layout = None
+                elif part == FOLDS:
+                    stage, layout = self.folding(level).stage, self.no_sums.layout
+                if layout is not None:
+                    made = ClientLoop(self.plan, stage, layout, forms, folds=part != UNFOLDED)
+                self._loops[key] = made
             except NotCompilable:
                 self._loops[key] = None
             except Exception as error:
@@ -193,6 +203,10 @@ class Program:
             confirms=number > 0 and (fallible or self.debug or bool(stage.broadcasts or before.folds)),
         )
 
+    def folding(self, level: int) -> Level:
+        """Return the folds of a stage as a stage of their own; see `folding_of`."""
+        return self._level(0, folding_of(self.plan.stages[level]))
+
     @functools.cached_property
     def counts_clients(self) -> tuple[bool, str]:
         """Whether the program needs to know how many clients there are, and what it needs one for at least."""
@@ -224,6 +238,21 @@ def columns_of(stage: Stage) -> list[Node]:
     made = set(stage.clients)
     used = [i for node in (*stage.clients, *stage.reductions, *stage.folds) for i in node_inputs(node)]
     return [node for node in dict.fromkeys(used) if node.per_client and node not in made]
+
+
+def folding_of(stage: Stage) -> Stage:
+    """Return a stage of a stage's folds, and of what only puts values beside each other or takes them apart for them.
+
+    So its columns keep their forms.
+    """
+    needed = [node.inputs[VALUE] for node in stage.folds]
+    parts: set[Node] = set()
+    while needed:
+        node = needed.pop()
+        if node in stage.clients and node.per_client and node.op not in APPLYING:
+            parts.add(node)
+            needed += node_inputs(node)
+    return Stage(clients=[node for node in stage.clients if node in parts], folds=stage.folds)
 
 
 def steps_of(stage: Stage) -> list[Node]:

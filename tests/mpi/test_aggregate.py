@@ -174,3 +174,52 @@ def test_a_state_of_no_tensors(comm, fuse):
     program = fc(lambda x: fm.federated_aggregate(x, (), forget, both, fc(lambda s: 7, empty)), clients(I32))
     for count in (0, 1, 5):
         assert run(fuse, program, list(range(count))) == 7
+
+
+ROWS = collections.OrderedDict(x=(F32, [None, 300]), y=(I32, [None]))
+MODEL = collections.OrderedDict(weights=(F32, [300, 3]), bias=(F32, [3]))
+
+
+@fm.numba_computation(F32, (MODEL, ROWS))
+def add_loss(state, pair):
+    model, rows = pair
+    return state * np.float32(0.5) + fm.kernels.softmax_loss(rows.x, rows.y, model.weights, model.bias)
+
+
+@fm.numba_computation(MODEL, ROWS)
+def step(model, rows):
+    weights, bias = fm.kernels.softmax_sgd_step(rows.x, rows.y, model.weights, model.bias, np.float32(0.1))
+    return {"weights": weights, "bias": bias}
+
+
+@fm.numba_computation(MODEL, MODEL)
+def difference(a, b):
+    return {"weights": a.weights - b.weights, "bias": a.bias - b.bias}
+
+
+first_rows = fm.python_computation(lambda rows: rows.x[:1], ROWS, result=(F32, [None, 300]))
+SAME_MODEL, SAME_NUMBER = fc(lambda m: m, MODEL), fc(lambda s: s, F32)
+FOLDS_OF_ROWS = {
+    "rows": lambda rows, model: fm.federated_aggregate(rows, model, step, difference, SAME_MODEL),
+    "rows beside a model": lambda rows, model: fm.federated_aggregate(
+        (fm.federated_value(model, fm.CLIENTS), rows), 0.0, add_loss, combine, SAME_NUMBER
+    ),
+    "beside what no loop can hold": lambda rows, model: (
+        fm.federated_aggregate(rows, model, step, difference, SAME_MODEL),
+        fm.federated_mean(fm.federated_map(first_rows, rows)),
+    ),
+}
+
+
+@pytest.mark.parametrize("fold", FOLDS_OF_ROWS)
+def test_sparse_rows_are_folded_alike_wherever_a_block_is(comm, fold):
+    rng = np.random.default_rng(0)
+    kept = rng.random((150, 4, 300)) < 0.03
+    x = np.where(kept, rng.normal(size=kept.shape), 0).astype(F32)
+    rows = [collections.OrderedDict(x=a, y=rng.integers(0, 3, 4).astype(I32)) for a in x]
+    model = collections.OrderedDict(weights=rng.normal(size=(300, 3)).astype(F32), bias=np.zeros(3, F32))
+    chosen = rng.permutation(150)[:90]
+    program = fc(FOLDS_OF_ROWS[fold], clients(ROWS), MODEL)
+    cohort = fm.client_data(rows, ROWS, storage="sparse").select(chosen)  # blocks on several ranks
+    packed = fm.client_data([rows[i] for i in chosen], ROWS, storage="sparse")  # each block on one
+    assert_same(fm.replicate(program(cohort, model)), fm.replicate(program(packed, model)), bits=True)
