@@ -58,6 +58,7 @@ from fedmpi.language.context import set_default_factory as _set_default_factory
 from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
 from fedmpi.local.client_data import ClientData as ClientData
+from fedmpi.runtime import AsyncContext as AsyncContext
 from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data

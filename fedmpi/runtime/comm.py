@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.runtime import launch
+from fedmpi.runtime.line import check_thread
 from fedmpi.runtime.stderr import say
 
 __all__ = ["Communicator", "Departure", "is_active", "opened", "watch_openings"]
@@ -70,24 +72,27 @@ class Communicator:
 
         Raises:
             LaunchError: The processes cannot form one world, or there is no MPI library.
+            ContextError: This is another thread than that of MPI_Init, which is the only one that may call MPI.
             ValueError: `comm` is an intercommunicator or null.
 
         """
         global _key
-        mpi = _load_mpi()
-        given = mpi.COMM_WORLD if comm is None else comm
-        if given == mpi.COMM_NULL or given.Is_inter():
-            raise ValueError("the communicator must be an intracommunicator that this rank belongs to")
-        if _key is None:
-            _key = mpi.Comm.Create_keyval()
-        known = given.Get_attr(_key)
-        if known is None:
-            known = cls(mpi, given)
-            given.Set_attr(_key, known)
-            _opened.append(known)
-            if _at_opening is not None:
-                _at_opening(known)
-        return known  # type: ignore[no-any-return]
+        with _opening:
+            mpi = _load_mpi()
+            check_thread(mpi)
+            given = mpi.COMM_WORLD if comm is None else comm
+            if given == mpi.COMM_NULL or given.Is_inter():
+                raise ValueError("the communicator must be an intracommunicator that this rank belongs to")
+            if _key is None:
+                _key = mpi.Comm.Create_keyval()
+            known = given.Get_attr(_key)
+            if known is None:
+                known = cls(mpi, given)
+                given.Set_attr(_key, known)
+                _opened.append(known)
+                if _at_opening is not None:
+                    _at_opening(known)
+            return known  # type: ignore[no-any-return]
 
     def __init__(self, mpi: Any, given: Any) -> None:
         """Duplicate `given`; use `open`."""
@@ -109,6 +114,8 @@ class Communicator:
         # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
         self._spin = SPIN_CROWDED if self.ranks_on_node > node_cores else SPIN
         self._status = mpi.Status()
+        self.one_thread = mpi.Query_thread() < mpi.THREAD_SERIALIZED  # that of MPI_Init alone may call
+        self._fetching = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Communicator rank {self.rank} of {self.size} on {self.host}>"
@@ -313,11 +320,12 @@ class Communicator:
 
     def fetch(self, tag: int) -> tuple[int, Bytes] | None:
         """Return sender and bytes of a message with this tag, or None if there is none yet."""
-        if not self._comm.Iprobe(self._mpi.ANY_SOURCE, tag, self._status):
-            return None
-        source: int = self._status.Get_source()
-        data = np.empty(self._status.Get_count(self._mpi.BYTE), np.uint8)
-        self._comm.Recv([data, self._mpi.BYTE], source, tag)
+        with self._fetching:  # a thread that leaves and one that waits must not see the same message
+            if not self._comm.Iprobe(self._mpi.ANY_SOURCE, tag, self._status):
+                return None
+            source: int = self._status.Get_source()
+            data = np.empty(self._status.Get_count(self._mpi.BYTE), np.uint8)
+            self._comm.Recv([data, self._mpi.BYTE], source, tag)
         return source, data
 
     def abort(self, code: int, text: str) -> None:
@@ -327,6 +335,7 @@ class Communicator:
 
 
 _opened: list[Communicator] = []
+_opening = threading.RLock()  # one thread at a time
 _at_opening: Callable[[Communicator], None] | None = None
 _key: int | None = None  # the attribute under which a communicator of the user's holds ours; it dies with the user's
 
@@ -356,6 +365,13 @@ def is_active() -> bool:
     """Tell whether MPI is initialised and not yet finalised, without loading it."""
     module = sys.modules.get("mpi4py.MPI")
     return module is not None and module.Is_initialized() and not module.Is_finalized()
+
+
+def initialise() -> None:
+    """Load and initialise MPI in this thread, if that has not been done: MPI_Finalize belongs to the same one."""
+    with _opening:
+        if not is_active():
+            _load_mpi()
 
 
 def abort_world(code: int) -> None:

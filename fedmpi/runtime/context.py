@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
-from fedmpi.language.context import get_default_context
+from fedmpi.language.context import Installable, current_context
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
@@ -18,15 +19,17 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, describe, normalise, present
-from fedmpi.runtime import records
+from fedmpi.runtime import line, records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, parts_of, refuse, split
+from fedmpi.runtime.asynchronous import AsyncContext
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.comm import Communicator, initialise
 from fedmpi.runtime.executor import Execution
 from fedmpi.runtime.from_arrays import NAME, from_arrays
 from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
 from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.launch import LaunchError
 from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
@@ -36,7 +39,7 @@ from fedmpi.runtime.reduction import MODES, NONFINITE
 from fedmpi.runtime.rounds import Round
 
 
-class MpiContext:
+class MpiContext(Installable):
     """Runs every computation on all ranks of ``comm`` (default: all of the job).
 
     Rank 0 is the server, the others host the clients; with one rank, or with ``server_trains=True``, rank 0 hosts
@@ -80,10 +83,17 @@ class MpiContext:
     def comm(self) -> Communicator:
         """The communicator; opening it initialises MPI."""
         if self._comm is None:
+            line.wait()
             self._comm = Communicator.open(self._given)
             if self._comm.size > 1 and self._comm.call == 0:
                 compare(self._comm)
         return self._comm
+
+    def prepare(self, computation: Computation) -> None:
+        """Initialise MPI in this thread if another one is to run a computation that needs it."""
+        if self._comm is None and self._is_placed(computation):
+            with contextlib.suppress(LaunchError):  # the call itself will raise it
+                initialise()
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
@@ -214,6 +224,12 @@ def default_context() -> MpiContext:
     return MpiContext(server_trains=os.environ.get("FEDMPI_SERVER_TRAINS") == "1")
 
 
+def _machine() -> Any:
+    """Return the current context, or what it runs its calls in if it is an `AsyncContext`."""
+    context = current_context()
+    return context.context if isinstance(context, AsyncContext) else context
+
+
 def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
     """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
 
@@ -222,7 +238,7 @@ def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData
     (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
     (see `fedmpi.local.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
     """
-    return get_default_context().client_data(values, type_, storage=storage)  # type: ignore[attr-defined, no-any-return]
+    return _machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
 
 
 def client_data_from_arrays(
@@ -241,18 +257,19 @@ def client_data_from_arrays(
     floats u / 255.0; "sparse", "density" and "bytes" of floats read all of an array, on every rank that has clients.
     Raises `TypeError` or `ValueError` on all ranks.
     """
-    context: Any = get_default_context()
-    return context.client_data_from_arrays(arrays, offsets, type_, batch_size, storage=storage)  # type: ignore[no-any-return]
+    return _machine().client_data_from_arrays(  # type: ignore[no-any-return]
+        arrays, offsets, type_, batch_size, storage=storage
+    )
 
 
 def replicate(value: Any) -> Any:
     """Return on every rank what ``value`` is on rank 0 (collective): arrays, numbers, texts and containers of them."""
-    return get_default_context().replicate(value)  # type: ignore[attr-defined]
+    return _machine().replicate(value)
 
 
 def is_server() -> bool:
     """Tell whether this is rank 0, where results at the server are; initialises MPI."""
-    return bool(get_default_context().is_server)  # type: ignore[attr-defined]
+    return bool(_machine().is_server)
 
 
 def plan(computation: Computation) -> Plan:
@@ -260,7 +277,7 @@ def plan(computation: Computation) -> Plan:
     if not isinstance(computation, Computation):
         raise TypeError(f"plan: computation must be a computation, found {describe(computation)}")
     made = build(computation)
-    made.mode = getattr(get_default_context(), "reduction", made.mode)
+    made.mode = getattr(_machine(), "reduction", made.mode)
     return made
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
+from fedmpi.language.context import Installable
 from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
@@ -42,7 +43,7 @@ class Everywhere:
     value: Any
 
 
-class ReferenceContext:
+class ReferenceContext(Installable):
     """Evaluates computations in this process, without MPI; slow, short and obviously right.
 
     ``num_clients`` is the number of clients of computations that have no argument at the clients; ``nonfinite`` says
