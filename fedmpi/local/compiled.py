@@ -155,13 +155,13 @@ def _compile(generator: Generator) -> Any:
     text = entry_text(generator)
     key = _key(generator, text, signature)
     with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
-        entry = njit(error_model="numpy", cache=on_disk, no_cfunc_wrapper=True)(function)
+        entry = njit(error_model="numpy", nogil=True, cache=on_disk, no_cfunc_wrapper=True)(function)
         try:
             entry.compile(tuple(signature))
         except NumbaError:
             raise
         except Exception:  # a damaged or unwritable cache must not stop a run that can compile
-            entry = njit(error_model="numpy")(function)
+            entry = njit(error_model="numpy", nogil=True)(function)
             entry.compile(tuple(signature))
             cache.forget(key, "entry")
     entry.disable_compile()
