@@ -8,10 +8,9 @@ A thread that is started in the block sees the default, or what it installs itse
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
@@ -37,11 +36,25 @@ class Installable:
     """A context that a ``with`` statement installs for its block."""
 
     def __enter__(self) -> Self:
-        _installed.set((*_installed.get(), check_context(self)))
+        _push(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _installed.set(_installed.get()[:-1])
+        _pop()
+
+
+class _Block(Generic[AnyContext]):
+    """A block in which ``context`` is installed; no generator, so that no frame of ``contextlib`` is in the way."""
+
+    def __init__(self, context: AnyContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> AnyContext:
+        _push(self._context)
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        _pop()
 
 
 class ContextStack:
@@ -56,15 +69,9 @@ class ContextStack:
         """Do what `set_default_context` does."""
         set_default_context(context)
 
-    @contextmanager
-    def install(self, context: AnyContext) -> Iterator[AnyContext]:
-        """Run the block's calls in ``context``; what was current before is so again however the block ends."""
-        before = _installed.get()
-        _installed.set((*before, check_context(context)))
-        try:
-            yield context
-        finally:
-            _installed.set(before)
+    def install(self, context: AnyContext) -> _Block[AnyContext]:
+        """Return a ``with`` block whose calls run in ``context``; afterwards, what was current before is so again."""
+        return _Block(check_context(context))
 
 
 _stack = ContextStack()
@@ -73,6 +80,14 @@ _lock = threading.Lock()
 _default: Context | None = None
 _factory: Callable[[], Context] | None = None
 _forbidden = False  # the program wants no default
+
+
+def _push(context: Any) -> None:
+    _installed.set((*_installed.get(), context))
+
+
+def _pop() -> None:
+    _installed.set(_installed.get()[:-1])
 
 
 def get_context_stack() -> ContextStack:

@@ -6,8 +6,9 @@ from typing import Any
 
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import InvalidNonAllEqualValueError
-from fedmpi.language.placements import SERVER
+from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.source import user_location
+from fedmpi.language.to_type import to_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import Column, pack
@@ -79,16 +80,37 @@ def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, .
     )
 
 
-def common_count(name: str, counts: list[tuple[tuple[str, ...], int]]) -> int | None:
+def common_count(
+    name: str, counts: list[tuple[tuple[str, ...], int]], placement: PlacementLiteral = CLIENTS
+) -> int | None:
     """Return the number of clients that all arguments agree on; None without any."""
     for path, count in counts[1:]:
         first_path, first = counts[0]
         if count != first:
             raise ValueError(
-                f"{name}: Conflicting cardinalities for CLIENTS: {first} vs {count} (parameter {label(first_path)} has "
-                f"{first} clients, parameter {label(path)} has {count})\n  at {user_location()}"
+                f"{name}: Conflicting cardinalities for {placement}: {first} vs {count} "
+                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})"
+                f"\n  at {user_location()}"
             )
     return counts[0][1] if counts else None
+
+
+def infer_cardinalities(value: Any, type_: Any) -> dict[PlacementLiteral, int]:
+    """Return how many values an argument of this type has at each placement; what all have alike says nothing.
+
+    Raises `ValueError` for parts that do not agree, `InvalidNonAllEqualValueError` for one that is no list.
+    """
+    counts: dict[PlacementLiteral, list[tuple[tuple[str, ...], int]]] = {}
+    try:
+        parts = split(value, to_type(type_)) if value is not None else []
+    except ArgumentError as error:
+        raise refuse("infer_cardinalities", error) from None
+    for path, part, given in parts:
+        if isinstance(part, FederatedType) and not part.all_equal and given is not None:
+            path = path or ("value",)
+            count = client_count("infer_cardinalities", given, part, path)
+            counts.setdefault(part.placement, []).append((path, count))
+    return {place: common_count("infer_cardinalities", found, place) or 0 for place, found in counts.items()}
 
 
 class ClientError(Exception):
