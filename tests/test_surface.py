@@ -10,9 +10,9 @@ from tests.mpijob import ROOT
 
 NAMES = """
 AbstractType AsyncContext CLIENTS ClientData Computation ComputationReturnedNoneError ContextError FederatedType
-FunctionType MpiContext PlacementLiteral PlacementType ReferenceContext SERVER SequenceType StructType StructWithPythonType
-TensorType Type TypeNotAssignableError TypesNotEquivalentError UnexpectedTypeError Value client_data
-client_data_from_arrays
+FunctionType MpiContext PlacementLiteral PlacementType ReferenceContext SERVER SequenceType StructType
+StructWithPythonType TensorType Type TypeNotAssignableError TypesNotEquivalentError UnexpectedTypeError Value
+client_data client_data_from_arrays
 federated_apply federated_broadcast federated_computation federated_map federated_mean federated_sum federated_value
 federated_zip infer_type is_server numba_computation plan python_computation replicate sequence_map sequence_reduce
 sequence_sum set_default_context to_type to_value type_at_clients type_at_server

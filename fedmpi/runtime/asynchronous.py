@@ -26,14 +26,15 @@ class AsyncContext(Installable):
     A call returns at once, with what ``await``, `asyncio.run`, `asyncio.gather` and the like take; awaited, it gives
     the result or raises the call's exception.  Calls run in the order in which they are made, one at a time, on a
     thread of fedmpi's, whether and whenever they are awaited.  That order must be the same on all ranks, so it must not
-    depend on time: not on which of two tasks has been quicker.
+    depend on time, such as on which of two tasks has been quicker.  An argument is read when the call runs: an array
+    must not be written to before that.  A call may be an argument of a later one, which then gets its result.
 
     A call, once made, runs to its end: other ranks have made it too.  Cancelling a task, or a time-out, ends the
-    waiting alone.  What a call raises that nobody awaits is a `RuntimeWarning`.  The end of the script waits for the
-    calls in line; after an uncaught exception, for the one that runs.  A call may be an argument of a later one.
+    waiting alone.  What a call raises and nobody awaits is a `RuntimeWarning`.  The end of the script waits for the
+    calls in line; after an uncaught exception, only for the one that runs.
 
-    `fm.replicate`, `fm.client_data` and a computation called in another context return their results as ever, after
-    the calls in line.
+    `fm.replicate`, `fm.client_data` and what is called in another context give their results as ever, and wait for the
+    calls in line first.
     """
 
     def __init__(self, context: Context | None = None) -> None:
