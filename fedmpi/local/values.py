@@ -193,7 +193,10 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 def _text(value: Any, type_: TensorType) -> Any:
     if isinstance(value, bytes):
-        value = value.decode("utf-8")
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ArgumentError(str(type_), "bytes that are no UTF-8 text") from None
     if not type_.shape:
         if not isinstance(value, str):
             raise ArgumentError(str(type_), describe(value))

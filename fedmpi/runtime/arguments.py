@@ -6,10 +6,12 @@ from typing import Any
 
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import InvalidNonAllEqualValueError
+from fedmpi.language.expressions import walk
 from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.source import user_location
 from fedmpi.language.to_type import to_type
-from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.language.type_analysis import preorder_types
+from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.values import ArgumentError, describe, normalise, struct_parts
@@ -111,6 +113,17 @@ def infer_cardinalities(value: Any, type_: Any) -> dict[PlacementLiteral, int]:
             count = client_count("infer_cardinalities", given, part, path)
             counts.setdefault(part.placement, []).append((path, count))
     return {place: common_count("infer_cardinalities", found, place) or 0 for place, found in counts.items()}
+
+
+def check_ranks_known(computation: Computation) -> None:
+    """Refuse a program with placements in which the rank of a tensor is not known: messages have no form for it."""
+    for node in walk(computation.expression):
+        for part in preorder_types(node.type):
+            if isinstance(part, TensorType) and part.shape is None:
+                raise TypeError(
+                    f"{computation.name}: a tensor of unknown rank, {part}, cannot be sent, found in {node.type}"
+                    f"\n  at {user_location()}\n  hint: declare its rank, such as (np.{part.dtype.name}, [None, None])"
+                )
 
 
 class ClientError(Exception):

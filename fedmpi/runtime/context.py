@@ -21,7 +21,7 @@ from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, describe, normalise, present
 from fedmpi.runtime import line, records
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, parts_of, refuse, split
+from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse, split
 from fedmpi.runtime.asynchronous import AsyncContext
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator, initialise
@@ -137,6 +137,8 @@ class MpiContext(Installable):
         key = (computation, tuple(functions))
         if key not in self._programs:
             raises = self.nonfinite == "raise"
+            for each in (computation, *functions):
+                check_ranks_known(each)
             plan = build(computation, functions)
             self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
         return self._programs[key]
