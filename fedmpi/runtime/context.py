@@ -12,6 +12,7 @@ import numpy as np
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import Installable, current_context
+from fedmpi.language.expressions import Kernel
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
@@ -26,6 +27,7 @@ from fedmpi.runtime.asynchronous import AsyncContext
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator, initialise
 from fedmpi.runtime.executor import Execution
+from fedmpi.runtime.failures import annotated, noted
 from fedmpi.runtime.from_arrays import NAME, from_arrays
 from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
 from fedmpi.runtime.header import UNKNOWN
@@ -152,7 +154,12 @@ class MpiContext(Installable):
         except ArgumentError as error:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
-        returned = self._local[computation](value)
+        try:
+            returned = self._local[computation](value)
+        except Exception as error:
+            if isinstance(computation.expression, Kernel):
+                raise noted(error)  # noqa: B904  # the same error
+            raise annotated(error, computation.name) from error
         return present_with_functions(returned, result)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:

@@ -14,7 +14,7 @@ import numpy as np
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import Installable
-from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
+from fedmpi.language.expressions import Apply, Kernel, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
@@ -22,8 +22,8 @@ from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
-from fedmpi.runtime import records, reference_sums
-from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
+from fedmpi.runtime import failures, records, reference_sums
+from fedmpi.runtime.arguments import check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.plan import contains, has_placements
@@ -82,10 +82,19 @@ class ReferenceContext(Installable):
             values = iter([_part(value, part_type, path) for path, part_type, value in parts])
         except ArgumentError as error:
             raise refuse(computation.name, error) from None
-        semantics = _Reference(clients, self.nonfinite == "raise")
+        arguments = [label(path) for path, _ in counts]
+        semantics = _Reference(clients, self.nonfinite == "raise", computation.name, arguments)
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
-        return _present(semantics.invoke(function, value), type_.result, resident)
+        try:
+            returned = semantics.invoke(function, value)
+        except Exception as error:
+            if error is semantics.told:
+                raise  # it says already where it arose
+            if isinstance(computation.expression, Kernel):
+                raise failures.noted(error)  # noqa: B904  # the same error
+            raise failures.annotated(error, computation.name) from error
+        return _present(returned, type_.result, resident)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -156,8 +165,10 @@ def _next(type_: Type, values: Any) -> Any:
 class _Reference(Interpreter):
     """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
 
-    def __init__(self, clients: int | None, raises_nonfinite: bool) -> None:
+    def __init__(self, clients: int | None, raises_nonfinite: bool, name: str, arguments: list[str]) -> None:
         self.clients, self.raises_nonfinite = clients, raises_nonfinite
+        self.name, self.arguments = name, arguments  # for errors: the computation and its arguments at the clients
+        self.told: BaseException | None = None  # the error that says where it arose
 
     def select(self, expr: Select, source: Any) -> Any:
         if isinstance(source, AtClients):
@@ -177,8 +188,9 @@ class _Reference(Interpreter):
             case "federated_map":
                 function, value = args
                 if expr.type.placement is not CLIENTS:
-                    return self.invoke(function, value)
-                return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(self.members(value))))
+                    return self._at_server(expr, function, value)
+                members = self.members(value)
+                return AtClients(tuple(self._for_client(expr, function, m, i) for i, m in enumerate(members)))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
                     return args[0]
@@ -197,11 +209,11 @@ class _Reference(Interpreter):
             case "federated_min" | "federated_max":
                 return reference_sums.extreme(expr.op, self.members(args[0]), expr.type.member)
             case "federated_aggregate":
-                return self.aggregate(*args)
+                return self.aggregate(expr, *args)
             case "federated_eval":
                 if expr.type.placement is not CLIENTS:
-                    return self.invoke(args[0], None)
-                return AtClients(tuple(self._for_client(args[0], None, i, expr.op) for i in range(self.count())))
+                    return self._at_server(expr, args[0], None)
+                return AtClients(tuple(self._for_client(expr, args[0], None, i) for i in range(self.count())))
             case "federated_select" | "federated_secure_select":
                 return AtClients(tuple(self._selected(expr, args, i) for i in range(self.count())))
             case "federated_secure_sum" | "federated_secure_sum_bitwidth" | "federated_secure_modular_sum":
@@ -218,7 +230,7 @@ class _Reference(Interpreter):
             reference_sums.refuse_not_finite(expr.op, members, weights, expr.type.member)
         return members
 
-    def aggregate(self, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
+    def aggregate(self, expr: Apply, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
         """Fold the clients in at most 64 blocks, in order; merge neighbours until one state is left (decision 23)."""
         members = self.members(value)
         count = min(len(members), 64)
@@ -226,12 +238,12 @@ class _Reference(Interpreter):
         for block in range(count):
             state = zero
             for i in range(block * len(members) // count, (block + 1) * len(members) // count):
-                state = self._for_client(accumulate, (state, members[i]), i, "federated_aggregate")
+                state = self._for_client(expr, accumulate, (state, members[i]), i)
             states.append(state)
         while len(states) > 1:
             pairs = [states[i : i + 2] for i in range(0, len(states), 2)]
-            states = [self.invoke(merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
-        return self.invoke(report, states[0] if states else zero)
+            states = [self._at_server(expr, merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+        return self._at_server(expr, report, states[0] if states else zero)
 
     def _selected(self, expr: Apply, args: list[Any], index: int) -> Any:
         keys, max_key, server_val, function = args
@@ -240,20 +252,28 @@ class _Reference(Interpreter):
         parts = []
         for key in self.members(keys)[index]:
             if not 0 <= key <= max_key:
-                raise ValueError(
-                    f"{expr.op}: client {index}: a key is not in 0 to max_key: {key} is not in 0 … {max_key}"
-                )
-            parts.append(self._for_client(function, (server_val, key), index, expr.op))
+                error = ValueError(f"a key is not in 0 to max_key: {key} is not in 0 … {max_key}")
+                raise self._failed(expr, error, index)
+            parts.append(self._for_client(expr, function, (server_val, key), index))
         return PackedSequence(pack(expr.type.member.element, parts), 0, len(parts))
 
-    def _for_client(self, function: Any, member: Any, index: int, what: str = "federated_map") -> Any:
+    def _for_client(self, expr: Apply, function: Any, member: Any, index: int) -> Any:
         try:
             return self.invoke(function, member)
-        except ClientError:
-            raise
         except Exception as error:
-            error.add_note(f"in {what} for client {index}")
-            raise
+            raise self._failed(expr, error, index) from error
+
+    def _at_server(self, expr: Apply, function: Any, value: Any) -> Any:
+        try:
+            return self.invoke(function, value)
+        except Exception as error:
+            self.told = failures.annotated(error, f"{self.name}: {expr.op} at the server, {expr.where}")
+            raise self.told from error
+
+    def _failed(self, expr: Apply, error: Exception, client: int) -> BaseException:
+        where = f"{self.name}: {expr.op} at {expr.where}: {failures.who(client, self.arguments)}"
+        self.told = failures.annotated(error, where, rank=0)
+        return self.told
 
     def members(self, value: AtClients | Everywhere) -> tuple[Any, ...]:
         """Return each client's value."""
