@@ -33,7 +33,7 @@ from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.log import logger
-from fedmpi.runtime.ownership import assign, hash_of, homes
+from fedmpi.runtime.ownership import assign, assign_blocks, hash_of, homes
 from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
@@ -146,9 +146,7 @@ class Execution(Round):
         """Return the owners of clients with these loads: whole blocks, if they are folded and all ranks have some."""
         if not self.program.folds or len(self.hosts) > BLOCKS // 4:
             return assign(loads, self.hosts)
-        blocks = blocks_of(len(loads))
-        owner: Ranks = assign(np.bincount(blocks, weights=loads).astype(np.int64), self.hosts)[blocks]
-        return owner
+        return assign_blocks(loads, blocks_of(len(loads)), self.hosts)
 
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
