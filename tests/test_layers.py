@@ -48,7 +48,7 @@ def test_imports_go_downward(path):
 
 def test_one_module_imports_mpi4py():
     found = {str(p.relative_to(PACKAGE)) for p in MODULES if any(n.split(".")[0] == "mpi4py" for n in imports(p))}
-    assert found == {"runtime/comm.py"}
+    assert found == {"runtime/library.py"}
 
 
 @pytest.mark.parametrize("layer", ["language"])

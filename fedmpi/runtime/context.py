@@ -25,13 +25,14 @@ from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse, split
 from fedmpi.runtime.asynchronous import AsyncContext
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
-from fedmpi.runtime.comm import Communicator, initialise
+from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
 from fedmpi.runtime.failures import annotated, noted
 from fedmpi.runtime.from_arrays import NAME, from_arrays
 from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.launch import LaunchError
+from fedmpi.runtime.library import initialise
 from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder

@@ -15,12 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from fedmpi.language.errors import ContextError
-from fedmpi.language.source import user_location
 from fedmpi.runtime import launch
 from fedmpi.runtime.stderr import say
 
-__all__ = ["check_thread", "drop", "enter", "finish", "is_busy", "wait"]
+__all__ = ["drop", "enter", "finish", "is_busy", "wait"]
 
 
 class _Line:
@@ -87,16 +85,6 @@ def drop() -> int:
             return dropped
         dropped += 1
         _line.jobs.task_done()
-
-
-def check_thread(mpi: Any) -> None:
-    """Raise `ContextError` if the thread of MPI_Init alone may call MPI (the module `mpi`), and this is another one."""
-    if mpi.Query_thread() < mpi.THREAD_SERIALIZED and not mpi.Is_thread_main():
-        raise ContextError(
-            "MPI has been initialised for calls from one thread, and this is another one (asynchronous calls have a"
-            f" thread of their own)\n  at {user_location()}\n  hint: leave mpi4py.rc.threads and"
-            " mpi4py.rc.thread_level as they are, or initialise MPI with THREAD_MULTIPLE"
-        )
 
 
 def finish() -> None:

@@ -16,6 +16,7 @@ from fedmpi.runtime import failures, line
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN, Header
+from fedmpi.runtime.library import check_thread
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 NOTHING: Words = np.zeros(3, dtype=np.int64)
@@ -72,7 +73,7 @@ class Round:
     def begin(self) -> None:
         """Count the call and say what waiting ranks wait for."""
         if self.comm.one_thread:
-            line.check_thread(self.comm.mpi)
+            check_thread(self.comm.mpi)
         _turn.take(self.name)
         if self.comm.doing and self.comm.size > 1:
             self.comm.abort(

@@ -205,7 +205,7 @@ def test_a_local_computation_that_the_program_calls(comm, kernel):
     argument, note = ([1.0, -1.0], ", batch 1") if kernel is in_a_batch else (-1.0, "")
     for make in (fm.MpiContext, fm.ReferenceContext):
         fm.set_default_context(make())
-        with pytest.raises((OwnError, ValueError), match="^negative") as caught:
+        with pytest.raises((OwnError, ValueError), match=r"^negative") as caught:
             kernel(argument)
         assert str(caught.value) == "negative"
         (found,) = caught.value.__notes__

@@ -49,7 +49,7 @@ def test_an_exception_ends_the_job_and_what_is_in_line(way):
 def test_an_exception_that_was_awaited():
     result = run("awaited failure")
     assert result.returncode == 1, result
-    assert "client 0 of values (rank 1): negative" in result.stderr, result
+    assert "client 0 of values (rank 1), in work (asynchronous_job.py:" in result.stderr, result
 
 
 def test_os_exit():
