@@ -28,11 +28,12 @@ Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value
 
 
 def parts_of(computation: Computation, argument: Any, *, server: bool = True) -> list[Part]:
-    """Return the parts of a call's argument (see `split`); the whole argument has the parameter's name."""
+    """Return the parts of a call's argument (see `split`); the whole of it has the name of the one parameter."""
     parameter = computation.type_signature.parameter
     if parameter is None:
         return []
-    return [(path or (computation.root,), t, v) for path, t, v in split(argument, parameter, server=server)]
+    root = () if len(computation.names) > 1 else (computation.root,)
+    return [(path or root, t, v) for path, t, v in split(argument, parameter, server=server)]
 
 
 def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: bool = True) -> list[Part]:
@@ -69,7 +70,7 @@ def check(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
     try:
         return normalise(value, type_)
     except ArgumentError as error:
-        raise error.inside(label(path)) from None
+        raise (error.inside(label(path)) if path else error) from None
 
 
 def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, ...]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.containers import rebuild, unpack
-from fedmpi.language.types import FederatedType, StructType, Type
+from fedmpi.language.types import FederatedType, SequenceType, StructType, Type
 from fedmpi.local.records import element_names
 from fedmpi.local.values import describe
 from fedmpi.runtime.comm import Communicator
@@ -122,6 +122,8 @@ def _typed(value: Any, type_: Type) -> Any:
         if isinstance(value, list) and not type_.all_equal:
             return [_typed(v, type_.member) for v in value]
         return _typed(value, type_.member)
+    if isinstance(type_, SequenceType):
+        return [_typed(v, type_.element) for v in value]
     if isinstance(type_, StructType):
         parts = list(value.values()) if isinstance(value, Mapping) else list(value)
         return rebuild(type_, [_typed(v, t) for v, t in zip(parts, type_, strict=True)])
