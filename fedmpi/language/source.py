@@ -52,6 +52,16 @@ def function_name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-@functools.lru_cache(maxsize=1024)
 def _text(filename: str, line: int) -> str:
-    return f"{os.path.basename(filename)}:{line}"
+    return f"{_cell(filename) or _basename(filename)}:{line}"
+
+
+_basename = functools.lru_cache(maxsize=1024)(os.path.basename)
+
+
+def _cell(filename: str) -> str:
+    """Return "In[n]" if the file stands for a cell of a notebook, which IPython calls so in its own tracebacks."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    named = shell.compile.format_code_name(filename) if shell is not None else None
+    return named[1] if named is not None else ""

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
+from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import Installable, current_context
-from fedmpi.language.expressions import Kernel
+from fedmpi.language.expressions import Kernel, free
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.debugging import debugging
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
@@ -79,7 +81,7 @@ class MpiContext(Installable):
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
-        self._local: dict[Computation, Callable[[Any], Any]] = {}
+        self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
 
     @property
@@ -137,26 +139,29 @@ class MpiContext(Installable):
                         functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(functions))
+        key = (computation, tuple(functions), debugging())
         if key not in self._programs:
             raises = self.nonfinite == "raise"
             for each in (computation, *functions):
                 check_ranks_known(each)
             plan = build(computation, functions)
-            self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
+            self._programs[key] = Program(
+                plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse, debug=debugging()
+            )
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
-        if computation not in self._local:
-            self._local[computation] = local_function(computation.expression, computation.name)
+        key = (computation, debugging())
+        if key not in self._local:
+            self._local[key] = local_function(computation.expression, computation.name)
         try:
             value = None if parameter is None else _normalised(argument, parameter)
         except ArgumentError as error:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
         try:
-            returned = self._local[computation](value)
+            returned = self._local[key](value)
         except Exception as error:
             if isinstance(computation.expression, Kernel):
                 raise noted(error)  # noqa: B904  # the same error
@@ -284,11 +289,37 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    if not isinstance(computation, Computation):
-        raise TypeError(f"plan: computation must be a computation, found {describe(computation)}")
-    made = build(computation)
+    return planned("plan", computation)
+
+
+def planned(operation: str, computation: Any) -> Plan:
+    """Return the plan of a computation for ``operation``, whose errors name it."""
+    shown = shown_computation(operation, computation)
+    if contains(shown.type_signature.parameter, FunctionType):
+        raise TypeError(
+            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
+            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        )
+    if any(free(shown.expression)):
+        raise TypeError(
+            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
+            f"  at {user_location()}"
+        )
+    made = build(shown)
     made.mode = getattr(_machine(), "reduction", made.mode)
     return made
+
+
+def shown_computation(operation: str, computation: Any) -> Computation:
+    """Return a computation that is to be shown; raise `TypeError` for what is none, or has no type."""
+    if isinstance(computation, Computation):
+        return computation
+    hint = ""
+    if isinstance(computation, PolymorphicComputation):
+        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
+    raise TypeError(
+        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
+    )
 
 
 __all__ = [

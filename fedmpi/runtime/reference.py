@@ -20,8 +20,10 @@ from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import PackedSequence, pack
+from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
+from fedmpi.runtime import debugging as debug_checks
 from fedmpi.runtime import failures, records, reference_sums
 from fedmpi.runtime.arguments import check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
@@ -240,6 +242,8 @@ class _Reference(Interpreter):
             for i in range(block * len(members) // count, (block + 1) * len(members) // count):
                 state = self._for_client(expr, accumulate, (state, members[i]), i)
             states.append(state)
+        if debugging():
+            debug_checks.check_neutral(lambda pair: self.invoke(merge, pair), zero, states)
         while len(states) > 1:
             pairs = [states[i : i + 2] for i in range(0, len(states), 2)]
             states = [self._at_server(expr, merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
