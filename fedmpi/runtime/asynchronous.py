@@ -17,7 +17,7 @@ from fedmpi.language.context import Context, Installable, check_context, current
 from fedmpi.language.source import called_at, user_location
 from fedmpi.runtime import line
 
-__all__ = ["AsyncCall", "AsyncContext"]
+__all__ = ["AsyncCall", "AsyncContext", "blocking"]
 
 
 class AsyncContext(Installable):
@@ -38,8 +38,7 @@ class AsyncContext(Installable):
     """
 
     def __init__(self, context: Context | None = None) -> None:
-        given = current_context() if context is None else check_context(context)
-        self.context: Context = given.context if isinstance(given, AsyncContext) else given
+        self.context = blocking(current_context() if context is None else check_context(context))
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> AsyncCall:
         """Put a call in line."""
@@ -55,6 +54,11 @@ class AsyncContext(Installable):
 
         action = functools.partial(contextvars.copy_context().run, called_at, where, run)
         return AsyncCall(line.enter(action), f"{computation.name} at {where}")
+
+
+def blocking(context: Context) -> Context:
+    """Return the context in which a context runs its calls: of an asynchronous one, the one that it wraps."""
+    return context.context if isinstance(context, AsyncContext) else context
 
 
 def _given(argument: Any) -> Any:

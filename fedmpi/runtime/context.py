@@ -13,19 +13,21 @@ from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import Installable, current_context
 from fedmpi.language.expressions import Kernel, free
+from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.columns import pack
 from fedmpi.local.debugging import debugging
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
-from fedmpi.local.values import ArgumentError, describe, normalise, present
+from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
 from fedmpi.runtime import line, records
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse, split
-from fedmpi.runtime.asynchronous import AsyncContext
+from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse
+from fedmpi.runtime.asynchronous import blocking
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
@@ -204,14 +206,17 @@ def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
 
 
-def _normalised(argument: Any, type_: Type) -> Any:
+def _normalised(argument: Any, type_: Type, path: tuple[str, ...] = ()) -> Any:
     """Normalise an argument that may hold computations."""
     if isinstance(type_, FunctionType):
-        return function_value(argument, type_, ())
+        return function_value(argument, type_, path)
     if isinstance(type_, StructType) and contains(type_, FunctionType):
-        parts = split(argument, type_)
-        return tuple(function_value(v, t, p) if isinstance(t, FunctionType) else _normalised(v, t) for p, t, v in parts)
-    return normalise(argument, type_)
+        items = zip(type_.items(), struct_parts(argument, type_), strict=True)
+        return tuple(
+            _normalised(part, t, (*path, name if name is not None else str(i)))
+            for i, ((name, t), part) in enumerate(items)
+        )
+    return check(argument, type_, path) if path else normalise(argument, type_)
 
 
 def _result(execution: Execution, value: Any, type_: Type) -> Any:
@@ -229,9 +234,26 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
-    if type_.placement.uri == "server" and execution.comm.rank != 0:
+    if type_.placement is SERVER and execution.comm.rank != 0:
         return Placeholder(type_)
+    if type_.placement is CLIENTS and not type_.all_equal:
+        return _for_each(execution, execution.values[value], type_)
     return present(execution.values[value], type_.member)
+
+
+def _for_each(execution: Execution, value: Any, type_: FederatedType) -> Any:
+    """Return a value that is the same at all clients where the result has one for each."""
+    if execution.num_clients is None:  # on all ranks alike
+        raise ValueError(
+            f"{execution.name}: the number of clients is not known: no argument at the clients tells it; "
+            "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
+        )
+    if execution.gathered is None:
+        column = pack(type_.member, [value] * len(execution.mine))
+        return ClientData(type_.member, execution.owner, execution.comm.rank, column)
+    if execution.comm.rank != 0:
+        return Placeholder(type_)
+    return [present(value, type_.member) for _ in range(execution.num_clients)]
 
 
 def default_context() -> MpiContext:
@@ -241,8 +263,7 @@ def default_context() -> MpiContext:
 
 def _machine() -> Any:
     """Return the current context, or what it runs its calls in if it is an `AsyncContext`."""
-    context = current_context()
-    return context.context if isinstance(context, AsyncContext) else context
+    return blocking(current_context())
 
 
 def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -278,7 +299,7 @@ def client_data_from_arrays(
 
 
 def replicate(value: Any) -> Any:
-    """Return on every rank what ``value`` is on rank 0 (collective): arrays, numbers, texts and containers of them."""
+    """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
     return _machine().replicate(value)
 
 

@@ -96,7 +96,7 @@ class ReferenceContext(Installable):
             if isinstance(computation.expression, Kernel):
                 raise failures.noted(error)  # noqa: B904  # the same error
             raise failures.annotated(error, computation.name) from error
-        return _present(returned, type_.result, resident)
+        return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -191,6 +191,8 @@ class _Reference(Interpreter):
                 function, value = args
                 if expr.type.placement is not CLIENTS:
                     return self._at_server(expr, function, value)
+                if expr.type.all_equal:
+                    return Everywhere(self._at_server(expr, function, value.value))
                 members = self.members(value)
                 return AtClients(tuple(self._for_client(expr, function, m, i) for i, m in enumerate(members)))
             case "federated_zip":
@@ -298,17 +300,19 @@ class _Reference(Interpreter):
         return tuple(self._zipped(part, index) for part in value)
 
 
-def _present(value: Any, type_: Type, resident: bool) -> Any:
+def _present(value: Any, type_: Type, resident: bool, semantics: _Reference) -> Any:
     """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
     match type_:
         case FederatedType(member):
+            if isinstance(value, Everywhere) and not type_.all_equal:
+                value = AtClients(semantics.members(value))
             if isinstance(value, AtClients):
                 if resident:
                     return ClientData(member, np.zeros(len(value.members), np.int32), 0, pack(member, value.members))
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
-            return rebuild(type_, [_present(v, t, resident) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [_present(v, t, resident, semantics) for v, t in zip(value, type_, strict=True)])
         case FunctionType():
             return as_computation(value, type_)
     return present(value, type_)
