@@ -193,7 +193,10 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 def _text(value: Any, type_: TensorType) -> Any:
     if isinstance(value, bytes):
-        value = value.decode("utf-8")
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ArgumentError(str(type_), "bytes that are no UTF-8 text") from None
     if not type_.shape:
         if not isinstance(value, str):
             raise ArgumentError(str(type_), describe(value))
@@ -212,6 +215,7 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
     names = [name for name, _ in type_.items()]
     if type(value) in (dict, OrderedDict) and len(value) == len(names) and all(name in value for name in names):
         return [value[name] for name in names]  # what comes round after round
+    given = value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     elif hasattr(value, "__attrs_attrs__") and not isinstance(value, type):
@@ -221,6 +225,8 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
         if None not in keys:
             value = dict(zip(keys, value, strict=True))
     if isinstance(value, Mapping):
+        if value and None in names:
+            raise ArgumentError(str(type_), describe(given), "elements without names are given by a list or a tuple")
         missing = [n for n in names if n not in value]
         unknown = [k for k in value if k not in names]
         if missing or unknown:
@@ -228,7 +234,7 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
                 [f"no {', '.join(map(repr, missing))}"] * bool(missing)
                 + [f"unknown {', '.join(map(repr, unknown))}"] * bool(unknown)
             )
-            raise ArgumentError(str(type_), f"{describe(value)}: {text}")
+            raise ArgumentError(str(type_), f"{describe(given)}: {text}")
         return [value[n] for n in names]
     if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value))
