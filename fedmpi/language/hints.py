@@ -15,6 +15,8 @@ def hint_for(wanted: Type, found: Type) -> str:
             return "send the server's value to the clients with fm.federated_broadcast"
         case FederatedType(_, at), FederatedType(_, placement) if at != placement:
             return "bring the clients' values to the server with fm.federated_sum, fm.federated_mean, …"
+        case FederatedType(_, at, True), FederatedType(_, _, False) if at == SERVER:
+            return "the server has one value: declare it as fm.type_at_server(T)"
         case FederatedType(member, _, True), FederatedType(other, _, False) if member.is_assignable_from(other):
             return "the clients' values may differ; only a broadcast value is the same at all of them"
         case FederatedType(_, at), StructType() if type_contains(found, lambda t: isinstance(t, FederatedType)):

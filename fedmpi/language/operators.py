@@ -18,9 +18,9 @@ from fedmpi.language.rules import (
     check_integers,
     check_limit,
     check_ordered,
+    check_state,
     check_summable,
     element_of,
-    folding,
     leaves_of,
     member_of,
     members,
@@ -50,10 +50,7 @@ from fedmpi.language.types import (
 @operator("T@SERVER -> T@CLIENTS", lowering="one Bcast of the packed value")
 def federated_broadcast(value: Placed) -> Type:
     """Send the server's value to every client."""
-    server = placed(value, "value", SERVER)
-    if not server.all_equal:
-        raise TypingError(f"value must be T@SERVER, found {value}")
-    return FederatedType(server.member, CLIENTS, all_equal=True)
+    return FederatedType(placed(value, "value", SERVER).member, CLIENTS, all_equal=True)
 
 
 @operator(
@@ -155,9 +152,13 @@ def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge:
     """
     member = placed(value, "value", CLIENTS).member
     unplaced(zero, "zero")
-    state = folding(accumulate, "accumulate", zero, member)
-    merged = folding(merge, "merge", state, state)
-    return FederatedType(unplaced_result(report, "report", merged), SERVER)
+    unplaced_result(accumulate, "accumulate", StructType([zero, member]))
+    state = state_of(accumulate)
+    assert state is not None
+    check_state(accumulate, "accumulate", state)
+    unplaced_result(merge, "merge", StructType([state, state]))
+    check_state(merge, "merge", state)
+    return FederatedType(unplaced_result(report, "report", state), SERVER)
 
 
 @operator("<T,P> -> T@P", lowering="nothing: every rank has the value")

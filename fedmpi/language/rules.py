@@ -26,10 +26,10 @@ from fedmpi.language.types import (
 
 
 def placed(type_: Type, name: str, placement: PlacementLiteral) -> FederatedType:
-    """Return the type if it is at the placement; refuse it otherwise."""
-    if isinstance(type_, FederatedType) and type_.placement == placement:
-        return type_
+    """Return the type if it is at the placement, and one value at the server; refuse it otherwise."""
     wanted = FederatedType(AbstractType("T"), placement)
+    if isinstance(type_, FederatedType) and type_.placement == placement and type_.all_equal >= wanted.all_equal:
+        return type_
     if isinstance(type_, FederatedType):
         hint = hint_for(FederatedType(type_.member, placement), type_)
     else:
@@ -124,17 +124,11 @@ def unplaced(type_: Type, name: str) -> None:
         raise TypingError(f"{name} must be unplaced and no function, found {type_}")
 
 
-def folding(fn: Type, name: str, state: Type, element: Type) -> Type:
-    """Return the result of a function that takes a state and an element and returns a state."""
-    wanted = StructType([state, element])
-    result = unplaced_result(fn, name, wanted)
+def check_state(fn: Type, name: str, state: Type) -> None:
+    """Refuse a fold's function that does not return the state."""
     assert isinstance(fn, FunctionType)
-    assert fn.parameter is not None
-    if not fn.parameter.is_assignable_from(StructType([result, element])):
-        taken = state_of(fn)
-        hint = "" if taken is None else hint_for(taken, result)
-        raise TypingError(f"{name} must return the state that it takes, found {fn}", hint)
-    return result
+    if not fn.result.is_equivalent_to(state):
+        raise TypingError(f"{name} must return the state, {state}, found {fn}", hint_for(state, fn.result))
 
 
 def selection(keys: Type, max_key: Type, server_val: Type, fn: Type) -> Type:

@@ -12,17 +12,19 @@ from fedmpi.language.assignability import is_zippable, names_fit
 from fedmpi.language.calls import listed, pack_args
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import (
+    ElementIndexError,
+    NoSuchElementError,
     TypeNotAssignableError,
     TypingError,
     UnsupportedValueError,
     reporting,
 )
-from fedmpi.language.expressions import Apply, Call, Expr, Select, Struct, show
+from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Literal, Ref, Select, Struct, show
 from fedmpi.language.hints import hint_for
 from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS
-from fedmpi.language.to_type import TypeSpec, to_type
+from fedmpi.language.to_type import TypeSpec, read_type
 from fedmpi.language.types import (
     FederatedType,
     FunctionType,
@@ -31,6 +33,7 @@ from fedmpi.language.types import (
     StructWithPythonType,
     TensorType,
     Type,
+    no_such_element,
 )
 
 
@@ -66,9 +69,10 @@ class Value:
 
     def __getattr__(self, name: str) -> Value:
         struct = None if name.startswith("__") else _struct_of(self)
-        if struct is None:
-            raise AttributeError(f"a value of type {self.type_signature} has no attribute {name!r}")
-        return select(self, name)
+        if struct is not None:
+            return select(self, name)
+        with reporting("element"):
+            raise NoSuchElementError(f"a value of type {self.type_signature} has no element named {name!r}")
 
     def __getitem__(self, key: int | str | slice) -> Value:
         struct = _checked_struct(self, "[]")
@@ -176,8 +180,18 @@ def to_value(obj: Any, type_spec: TypeSpec | None = None) -> Value:
     with reporting("to_value"):
         if type_spec is None:
             return embed(obj, None, "value")
-        wanted = to_type(type_spec)
-        return coerce(embed(obj, wanted, "value"), wanted, "value")
+        wanted = read_type(type_spec)
+        value = coerce(embed(obj, wanted, "value"), wanted, "value")
+        if isinstance(value.comp, Literal) and value.type_signature is not wanted:
+            return _widened(value, wanted)
+        return value
+
+
+def _widened(value: Value, wanted: Type) -> Value:
+    """Return a constant as a value of the declared type, which says less of its shape: such a ``zero`` can grow."""
+    scope = tracing_scope("to_value")
+    parameter = Ref(scope.fresh("to_value_arg"), wanted)
+    return call(Value(Lambda(parameter.name, parameter, FunctionType(wanted, wanted)), scope), value)
 
 
 def embed(obj: Any, wanted: Type | None, name: str) -> Value:
@@ -340,15 +354,11 @@ def select(value: Value, key: int | str) -> Value:
     type_ = value.type_signature
     if isinstance(key, str):
         if key not in struct.fields():
-            raise AttributeError(
-                f"{type_} has no element named {key!r}; it has {', '.join(struct.fields()) or 'no names'}"
-            )
+            with reporting("element"):
+                raise NoSuchElementError(no_such_element(type_, key))
         index = [name for name, _ in struct.items()].index(key)
     else:
-        index = operator.index(key)
-        if not 0 <= index < len(struct):
-            error = ValueError if isinstance(type_, FederatedType) else IndexError
-            raise error(f"{type_} has {len(struct)} elements, no element {index}")
+        index = _checked_index(key, struct, type_)
     expr = value.comp
     if isinstance(expr, Struct):
         return Value(expr.elements[index], value._scope)
@@ -358,15 +368,29 @@ def select(value: Value, key: int | str) -> Value:
     return Value(Select(expr, index, element), value._scope)
 
 
+def _checked_index(key: Any, struct: StructType, type_: Type) -> int:
+    with reporting("[]"):
+        if not hasattr(key, "__index__"):
+            raise TypingError(f"an element is chosen by an int, a str or a slice, found {key!r} for {type_}")
+        index = operator.index(key)
+        if not 0 <= index < len(struct):
+            hint = "count from the front: there are no negative indices" if index < 0 else ""
+            raise ElementIndexError(
+                f"the index must be 0 or more and below {len(struct)}, found {index} for {type_}", hint
+            )
+    return index
+
+
 def _slice(value: Value, struct: StructType, key: slice) -> Value:
     chosen = range(len(struct))[key]
     if not chosen:
-        raise IndexError(f"[{key.start}:{key.stop}] selects nothing of {value.type_signature}")
+        with reporting("[]"):
+            raise ElementIndexError(f"the slice must select an element, found {key} for {value.type_signature}")
     parts = [select(value, index) for index in chosen]
-    part = struct_value(parts, [struct.items()[index][0] for index in chosen], None)
     type_ = value.type_signature
     if not isinstance(type_, FederatedType):
-        return part
+        return struct_value(parts, [None] * len(parts), None)
+    part = struct_value(parts, [struct.items()[index][0] for index in chosen], None)
     assert isinstance(part.type_signature, StructType)
     items = [(name, e.member) for name, e in part.type_signature.items() if isinstance(e, FederatedType)]
     zipped = FederatedType(StructType(items), type_.placement, type_.all_equal)
