@@ -86,7 +86,9 @@ def test_bytes_stand_for_fractions():
     data = make({"x": u, "y": Y}, storage="bytes")
     assert np.shares_memory(data.column.arrays[1], u)
     same(data.column[0][0][0], (u[1:3] / 255.0).astype(F32))
-    with pytest.raises(TypeError, match=r'found uint8\[10,3\]\n.*\n  hint: bytes stand for u / 255.0 with storage="bytes"'):
+    with pytest.raises(
+        TypeError, match=r'found uint8\[10,3\]\n.*\n  hint: bytes stand for u / 255.0 with storage="bytes"'
+    ):
         make({"x": u, "y": Y})
     fractions = (u / 255.0).astype(F32)
     assert forms(make({"x": fractions, "y": Y}, storage="bytes")) == ["bytes", "dense"]
