@@ -24,7 +24,7 @@ def _tensors(left: Type, right: Type, kinds: tuple[str, ...]) -> TensorType:
     if not isinstance(left, TensorType) or not isinstance(right, TensorType):
         raise TypingError(f"both sides must be tensors, found {left} and {right}")
     if left.dtype != right.dtype:
-        hint = dtype_hint(left.dtype.name, right.dtype.name, kind(left.dtype) == kind(right.dtype))
+        hint = dtype_hint(left.dtype, right.dtype)
         raise TypingError(f"both sides must have one dtype, found {left} and {right}", hint)
     if kind(left.dtype) not in kinds:
         hint = "divide floats: convert integers in a numba_computation" if kind(left.dtype) == "int" else ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from fedmpi.language.assignability import names_fit
 from fedmpi.language.dtypes import kind
@@ -28,8 +31,8 @@ def hint_for(wanted: Type, found: Type) -> str:
         case _, FederatedType() if not isinstance(wanted, FederatedType):
             return "a placed value is reached by fm.federated_map(fn, value), where fn takes a member"
         case TensorType(dtype), TensorType(other):
-            return dtype_hint(dtype.name, other.name, kind(dtype) == kind(other))
-        case StructType(), TensorType():
+            return dtype_hint(dtype, other)
+        case StructType(), TensorType() | SequenceType():
             return "one positional argument by itself is the whole struct"
     path, inner_wanted, inner_found = difference(wanted, found)
     if not path:
@@ -116,13 +119,17 @@ def first_leaf(type_: Type, wrong: Callable[[Type], bool], path: str = "") -> st
     return f"{path} is {type_}" if path and wrong(type_) else ""
 
 
-def dtype_hint(wanted: str, found: str, same_kind: bool) -> str:
-    """Return advice on a dtype."""
+def dtype_hint(wanted: np.dtype[Any], found: np.dtype[Any]) -> str:
+    """Return advice on a value of dtype ``found`` where another is wanted."""
     if wanted == found:
         return ""
-    if (wanted, found) == ("float32", "float64"):
+    if (wanted.name, found.name) == ("float32", "float64"):
         return "NumPy's numbers are float64 by default: declare np.float32, or convert with np.float32(…) or .astype"
-    return f"no dtype is converted silently: convert it to {wanted} in a numba_computation" if same_kind else ""
+    if kind(wanted) == kind(found):
+        return f"no dtype is converted silently: convert it to {wanted.name} in a numba_computation"
+    if (kind(wanted), kind(found)) == ("float", "int"):
+        return "an int is no float: write 1.0 for 1, or convert it in a numba_computation"
+    return ""
 
 
 def mixed_hint(found: Type) -> str:

@@ -42,7 +42,7 @@ def _unplaced_hint(type_: Type, name: str, placement: PlacementLiteral) -> str:
     listed = isinstance(type_, StructType) and type_.python_container in (list, tuple)
     if placement == CLIENTS and (listed or isinstance(type_, SequenceType)):
         what = "a list in a body is a struct" if listed else "a sequence is one value"
-        return f"{what}: one value for each client is a parameter of type fm.type_at_clients(T), given in the call"
+        return f"{what}; for one value at each client declare a parameter of type fm.type_at_clients(T)"
     if isinstance(type_, FunctionType):
         return ""
     return f"place it with fm.federated_value({name}, fm.{placement})"
@@ -167,7 +167,8 @@ def check_state(fn: Type, name: str, state: Type) -> None:
     assert isinstance(fn, FunctionType)
     if not fn.result.is_equivalent_to(state):
         wanted, found = contrast(state, fn.result)
-        raise TypingError(f"{name} must return the state, {wanted}, found {found}", hint_for(state, fn.result))
+        hint = hint_for(state, fn.result) or "zero has the type of what the function returns"
+        raise TypingError(f"{name} must return the state, {wanted}, found {found}", hint)
 
 
 def selection(keys: Type, max_key: Type, server_val: Type, fn: Type) -> Type:
