@@ -197,7 +197,7 @@ _SELECT_LOWERING = "server_val goes down in the round's Bcast; select_fn runs on
 def federated_select(client_keys: Placed, max_key: Placed, server_val: Placed, select_fn: Function) -> Type:
     """Give each client the parts of a server's value that it has keys of, in the order of its keys.
 
-    ``select_fn`` makes the part of a key in 0 … ``max_key`` - 1; each client has N keys.
+    ``select_fn`` makes the part of a key; a key is in 0 … ``max_key``, and each client has N of them.
     """
     return selection(client_keys, max_key, server_val, select_fn)
 
@@ -226,7 +226,7 @@ def federated_secure_sum_bitwidth(value: Placed, bitwidth: Plain) -> Type:
 
 @operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="sums of masked integers on each rank, one Reduce")
 def federated_secure_modular_sum(value: Placed, modulus: Plain) -> Type:
-    """Add the clients' integers modulo ``modulus`` under masks that cancel.  Each must be in 0 … ``modulus`` - 1."""
+    """Add the clients' integers modulo ``modulus``, to 0 … ``modulus`` - 1, under masks that cancel."""
     return _secure_sum(value, modulus, "modulus")
 
 

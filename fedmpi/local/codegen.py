@@ -162,9 +162,10 @@ class Generator:
 
     def helper(self, name: str) -> str:
         """Return the name of a compiled function of this package."""
-        from fedmpi.local import bins, coerce, numba_types
+        from fedmpi.local import bins, coerce, extremes, masks, numba_types, selecting
 
-        self.scope[name] = next(getattr(m, name) for m in (coerce, numba_types, bins) if hasattr(m, name))
+        modules = (coerce, numba_types, bins, extremes, masks, selecting)
+        self.scope[name] = next(getattr(m, name) for m in modules if hasattr(m, name))
         return name
 
     # --- values as text ---

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, Type
-from fedmpi.local import bins, rounding
+from fedmpi.local import bins, extremes, masks, rounding
+from fedmpi.runtime.combined import reduce
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.reduction import Array, Layout, Leaf, NotFinite, Reduction
 
@@ -19,17 +20,22 @@ Members = Sequence[tuple[Any, Any]]  # of one client: for each reduction its val
 class Accumulator:
     """The sums of a `Layout`, on one rank.
 
-    One block of memory: the planes of the exact sums, then the plain sums if they are float64 too, so that what travels
-    is one piece of it.
+    One block of memory: the planes of the exact sums, the halves of the secure ones, then the plain sums if they are
+    float64 too, so that what travels is one piece of it.  ``ordered`` and ``secure`` are uint64; ``limits`` uint64 are
+    the greatest numbers that a client may add to each leaf of a secure sum.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._one_block = layout.plain_dtype == np.float64
         size = bins.PLANES * layout.exact
-        self._memory = np.zeros(size + (layout.plain if self._one_block else 0))
+        halves = 2 * layout.secure
+        self._memory = np.zeros(size + halves + (layout.plain if self._one_block else 0))
         self.planes = self._memory[:size].reshape(bins.PLANES, layout.exact)
-        self.plain = self._memory[size:] if self._one_block else np.zeros(layout.plain, layout.plain_dtype)
+        self._halves = self._memory[size : size + halves].reshape(2, layout.secure)
+        self.plain = self._memory[size + halves :] if self._one_block else np.zeros(layout.plain, layout.plain_dtype)
+        self.ordered, self.secure = np.zeros(layout.ordered, np.uint64), np.zeros(layout.secure, np.uint64)
+        self.limits = np.zeros(layout.limits, np.uint64)
         self.slots = np.zeros(layout.exact, np.int32)  # memory that nothing touches before it is needed
         self.room = np.zeros(bins.BLOCK)
         self.notes = bins.new_notes()
@@ -38,7 +44,8 @@ class Accumulator:
 
     def reset(self) -> None:
         """Forget all that was added; only what was touched is cleared."""
-        self.plain.fill(0)
+        for numbers in (self.plain, self.ordered, self.secure):
+            numbers.fill(0)
         self.planes[self.notes[bins.FIRST] : self.notes[bins.LAST] + 1].fill(0)
         if self.notes[bins.ROWS]:
             # Not by the keys: of those that a compiled loop added before it failed nobody knows.
@@ -48,9 +55,13 @@ class Accumulator:
         self._clients = 0
 
     @property
-    def state(self) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
-        """What compiled code adds to: see `bins`; then the plain sums."""
-        return self.planes, self.slots, self.keys, self.digits, self.notes, self.room, self.plain
+    def _exact(self) -> tuple[Any, Any, Any, Any, Any, Any]:
+        return self.planes, self.slots, self.keys, self.digits, self.notes, self.room
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What compiled code adds to: see `bins`; then the other numbers and the limits."""
+        return (*self._exact, self.plain, self.ordered, self.secure, self.limits)
 
     def grown(self, wide: tuple[Any, Any]) -> None:
         """Take the wide store that compiled code returned."""
@@ -59,13 +70,41 @@ class Accumulator:
     def add(self, members: Members, position: int) -> None:
         """Add one client, number ``position`` of the rank's."""
         layout = self.layout
-        for reduction, leaves, (value, weight) in zip(layout.reductions, layout.leaves, members, strict=True):
+        for index, (reduction, leaves) in enumerate(zip(layout.reductions, layout.leaves, strict=True)):
+            value, weight = members[index]
             w = 1.0 if weight is None else float(weight)
             for leaf, part in zip(leaves, [*_flat(value, reduction.member), weight], strict=False):
-                self._add(leaf, np.asarray(part), 1.0 if leaf.is_weight else w, position)
+                if leaf.store == "ordered":
+                    keys = extremes.keys_of(part, extremes.turn_of(leaf.dtype, least=reduction.least))
+                    place = slice(leaf.at, leaf.at + leaf.slots)
+                    np.maximum(self.ordered[place], keys, out=self.ordered[place])
+                elif leaf.store == "secure":
+                    self._add_inside(index, leaf, np.asarray(part))
+                else:
+                    self._add(leaf, np.asarray(part), 1.0 if leaf.is_weight else w, position)
         self._clients += 1
         if self._clients % bins.CLIENTS == 0:
             self._carry()
+
+    def _add_inside(self, index: int, leaf: Leaf, array: Array) -> None:
+        limit, sums = self.limits[leaf.limit], self.secure[leaf.at : leaf.at + leaf.slots]
+        if self.layout.reductions[index].modular:
+            masks.add_inside(self.secure, np.int64(leaf.at), _read_only(array.reshape(-1)), limit, True)
+            return
+        try:
+            masks.check_inside(array, int(limit))
+        except ValueError as error:
+            error.fedmpi_reduction = index  # type: ignore[attr-defined]  # for who knows what it is called
+            raise
+        sums += array.reshape(-1).astype(np.uint64)
+
+    def mask(self, key: Array, number: int, pairs: Array) -> None:
+        """Add the masks of the clients whose numbers are sent (see `fedmpi.local.masks`)."""
+        for reduction, leaves in zip(self.layout.reductions, self.layout.leaves, strict=True):
+            for leaf in leaves:
+                if leaf.store == "secure":
+                    at, count, limit = np.int64(leaf.at), np.int64(leaf.slots), self.limits[leaf.limit]
+                    masks.add_masks(self.secure, at, count, limit, reduction.modular, key, np.int64(number), pairs)
 
     def _add(self, leaf: Leaf, array: Array, weight: float, position: int) -> None:
         if leaf.dtype.kind not in "iuc" and leaf.dtype.itemsize == 2:
@@ -74,15 +113,13 @@ class Accumulator:
         if leaf.dtype.kind == "c":
             # Its two parts: as a complex product, (inf + 1j) * 2 would be inf + nan j.
             flat = flat.view(flat.real.dtype)
-        if flat.flags.writeable:
-            flat = flat.view()
-            flat.flags.writeable = False  # one compiled form for all
+        flat = _read_only(flat)
         if not leaf.exact:
             bins.add_plain(self.plain, self.notes, leaf.at, flat, weight, position)
         elif leaf.is_integer:
-            self.grown(bins.add_integers(*self.state[:6], leaf.at, flat, position))
+            self.grown(bins.add_integers(*self._exact, leaf.at, flat, position))
         else:
-            self.grown(bins.add_floats(*self.state[:6], leaf.at, flat, weight, position))
+            self.grown(bins.add_floats(*self._exact, leaf.at, flat, weight, position))
 
     def _carry(self) -> None:
         self.grown(bins.carry(self.planes, self.slots, self.keys, self.digits, self.notes))
@@ -108,13 +145,14 @@ class Accumulator:
         """Add the ranks' sums on rank 0; ``words`` are those that all agreed on."""
         first, last = int(words[0]), -int(words[1])
         self.notes[bins.FIRST], self.notes[bins.LAST] = first, last
-        n = self.layout.exact
-        ends_at = len(self._memory) if self._one_block and self.layout.plain else (last + 1) * n
+        n, secure = self.layout.exact, self.secure
+        # As halves, whose sums over the ranks float64 holds exactly, integers modulo 2^64 travel with the other sums.
+        self._halves[0], self._halves[1] = secure & np.uint64(0xFFFFFFFF), secure >> np.uint64(32)
+        ends_at = len(self._memory) if len(self._memory) > bins.PLANES * n else (last + 1) * n
         message = self._memory[first * n : ends_at]
-        if message.size:
-            comm.reduce_sum(message)
+        reduce(comm, message, self.ordered)
         if not self._one_block and self.layout.plain:
-            comm.reduce_sum(self.plain)
+            comm.reduce(self.plain)
 
     def wide(self, clients: Words) -> Array:
         """Return notes and wide store as bytes; ``clients`` are the indices of the rank's clients."""
@@ -159,12 +197,24 @@ class Accumulator:
         if reduction.mean:
             weighted = reduction.weight is not None
             divisor = float(self._sums(leaves[-1], odd=False)[0]) if weighted else float(clients)
-        parts = (self._leaf(leaf, reduction.mean, divisor) for leaf in leaves if not leaf.is_weight)
+        parts = (self._leaf(leaf, reduction, divisor) for leaf in leaves if not leaf.is_weight)
         return _rebuild(reduction.member, parts)
 
-    def _leaf(self, leaf: Leaf, mean: bool, divisor: float) -> Any:
+    def _leaf(self, leaf: Leaf, reduction: Reduction, divisor: float) -> Any:
+        place = slice(leaf.at, leaf.at + leaf.slots)
+        if leaf.store == "ordered":
+            turn = extremes.turn_of(leaf.dtype, least=reduction.least)
+            return extremes.numbers_of(self.ordered[place], turn, leaf.dtype).reshape(leaf.shape)[()]
+        if leaf.store == "secure":
+            low, high = self._halves[:, place].astype(np.uint64)
+            sums = low + (high << np.uint64(32))
+            if reduction.modular:
+                sums = sums % (self.limits[leaf.limit] + np.uint64(1))
+            _check_fit(leaf.dtype, int(sums.max(initial=0)))
+            return sums.astype(leaf.dtype).reshape(leaf.shape)[()]
         if leaf.is_integer:
             return self._integers(leaf).reshape(leaf.shape)[()]
+        mean = reduction.mean
         dtype = np.dtype(leaf.dtype.char.lower()) if leaf.dtype.kind == "c" else leaf.dtype
         sums = self._sums(leaf, odd=not mean and dtype != np.float64)
         if dtype.itemsize == 2:
@@ -198,18 +248,29 @@ class Accumulator:
     def _integers(self, leaf: Leaf) -> Array:
         """Return the exact sums of an integer leaf in its dtype."""
         sums = self._sums(leaf, odd=False)
-        info = np.iinfo(leaf.dtype)
         large = np.flatnonzero(np.abs(sums) >= 2.0**53)  # no integer below that is lost
         small = sums.copy()
         small[large] = 0.0
         rows = self.planes[:, leaf.at : leaf.at + leaf.slots]
         exact = [sum(int(part) for part in rows[:, i]) for i in large]
         for value in (*exact, int(small.min(initial=0.0)), int(small.max(initial=0.0))):
-            if not info.min <= value <= info.max:
-                raise OverflowError(f"the sum does not fit {leaf.dtype.name}: it is {value}")
+            _check_fit(leaf.dtype, value)
         out: Array = small.astype(leaf.dtype)
         out[large] = np.array(exact, dtype=object)  # as integers: NumPy makes floats of a list with some above 2^63
         return out
+
+
+def _read_only(array: Array) -> Array:
+    """Return a view that cannot be written to: one compiled form for all."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_fit(dtype: np.dtype[Any], value: int) -> None:
+    info = np.iinfo(dtype)
+    if not info.min <= value <= info.max:
+        raise OverflowError(f"the sum does not fit {dtype.name}: it is {value}")
 
 
 def _shortened(sums: Array, divisor: float, dtype: np.dtype[Any]) -> Array:

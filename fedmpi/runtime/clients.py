@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
+from fedmpi.local.functions import concrete
 from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError, label
-from fedmpi.runtime.plan import Node
+from fedmpi.runtime.folding import Fold, numbered
+from fedmpi.runtime.plan import Node, weight_of
+from fedmpi.runtime.program import ACCUMULATE, APPLYING, VALUE, ZERO
+from fedmpi.runtime.selection import Selection
 
 if TYPE_CHECKING:
     from fedmpi.runtime.executor import Execution
@@ -20,7 +25,8 @@ class ClientWork:
     """What this rank's clients do in stage ``level`` of a call.
 
     Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
-    what the sums are of, client by client.
+    what the sums are of, client by client.  ``states`` holds for each fold of the stage the states of the rank's
+    blocks, ascending; where the clients of a block are on several ranks it holds nothing, and what is folded is kept.
     """
 
     def __init__(self, call: Execution, level: int) -> None:
@@ -29,6 +35,8 @@ class ClientWork:
         self.stage = self.ready.stage
         self.sums = call.program.sums(level) if self.stage.reductions else None
         self.members: list[Any] = []
+        self.folds = self.stage.folds if call.blocks_are_whole else []
+        self.states: dict[Node, Any] = {}
 
     def run(self) -> None:
         """Run all clients; a client that fails raises `ClientError`."""
@@ -36,6 +44,8 @@ class ClientWork:
         for node in stage.clients:
             if not node.per_client:
                 call.values[node] = call.server_value(node)  # the same for all clients: computed once
+        if self.sums is not None:
+            self.sums.limits[:] = call.limits(stage)
         if not self._run_loop():
             self._run_each()
         if self.sums is not None:
@@ -43,9 +53,17 @@ class ClientWork:
 
     def add_members(self, sums: Any) -> None:
         """Add the members to sums whose sizes are known now."""
+        sums.limits[:] = self.call.limits(self.stage)
         for position, members in enumerate(self.members):
-            sums.add(members, position)
+            self._add(sums, members, position)
         self._check_finite(sums)
+
+    def _add(self, sums: Any, members: Any, position: int) -> None:
+        try:
+            sums.add(members, position)
+        except Exception as error:  # a number that a secure sum does not take
+            node = self.stage.reductions[getattr(error, "fedmpi_reduction", 0)]
+            raise self._failed(error, node, position, -1) from error
 
     def _check_finite(self, sums: Any) -> None:
         """With ``nonfinite="raise"``: refuse terms that are infinite or NaN."""
@@ -66,67 +84,87 @@ class ClientWork:
         call, stage = self.call, self.stage
         if stage.reductions and self.sums is None:
             return False
-        if not len(call.mine) or not (stage.reductions or self.ready.steps):
-            return not len(call.mine) and not call.plan.kept
+        if not len(call.mine) or not (stage.reductions or stage.folds or self.ready.steps):
+            return not len(call.mine) and not call.plan.kept and not stage.folds
         columns = self.ready.columns
         forms = tuple(call.values[node].forms for node in columns)
         sparse = any("sparse" in each for each in forms)
-        if not columns or not call.program.fuses(self.level, len(call.mine), sparse=sparse):
+        if not call.program.fuses(self.level, len(call.mine), sparse=sparse):
             return False
-        loop = call.program.loop(self.level, forms)
+        loop = call.program.loop(self.level, forms, folds=call.blocks_are_whole)
         if loop is None:
             return False
         progress = np.full(3, -1, dtype=np.int64)
         state = self.sums.state if self.sums is not None else call.program.no_sums.state
+        blocks = numbered(call.blocks[call.mine]) if stage.folds else np.zeros(len(call.mine), np.int64)
         data = [(call.values[node], call.positions[node]) for node in columns]
         try:
-            wide, kept = loop.run(progress, state, data, call.values.__getitem__)
+            wide, kept, states = loop.run(progress, state, blocks, data, call.values.__getitem__)
         except Exception as error:
             batch, client, step = progress.tolist()
             if client < 0:
                 raise  # before the first client
-            raise self._failed(error, (*self.ready.steps, *stage.reductions)[step], client, batch) from error
+            nodes = (*self.ready.steps, *stage.reductions, *stage.folds)
+            raise self._failed(error, nodes[step], client, batch) from error
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
             call.values[node], call.positions[node] = column, np.arange(column.count)
+        self.states.update(zip(self.folds, states, strict=True))
         return True
 
     # --- one by one ---
 
     def _run_each(self) -> None:
         call, stage = self.call, self.stage
-        resolve = call.values.__getitem__
-        steps = []
-        for node in self.ready.steps if len(call.mine) else ():
-            function = call.program.function(node).bound(resolve) if node.op == "federated_map" else None
-            steps.append((node, function))
-        kept: dict[Node, list[Any]] = {n: [] for n in stage.clients if n in call.plan.kept}
+        steps = [(node, self._action(node)) for node in self.ready.steps if len(call.mine)]
+        folds = [(node, self._fold(node)) for node in self.folds]
+        wanted = {*call.plan.kept, *(n.inputs[VALUE] for n in stage.folds if not self.folds)}
+        kept: dict[Node, list[Any]] = {n: [] for n in self.ready.steps if n in wanted}
         for position in range(len(call.mine)):
             values = _ClientValues(call, position)
-            for node, function in steps:
+            for node, action in steps:
                 try:
-                    values.local[node] = self._value(node, function, values)
+                    values.local[node] = action(values)
                 except Exception as error:
                     raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
             if stage.reductions:
-                members = [tuple(values.of(value) for value in (*node.inputs, None)[:2]) for node in stage.reductions]
+                members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]
                 if self.sums is not None:
-                    self.sums.add(members, position)
+                    self._add(self.sums, members, position)
                 else:
                     self.members.append(members)
+            for node, fold in folds:
+                try:
+                    fold.add(values.of(node.inputs[VALUE]), int(call.blocks[call.mine[position]]))
+                except Exception as error:
+                    raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
             for node, parts in kept.items():
                 parts.append(values[node])
         for node, parts in kept.items():
             call.values[node], call.positions[node] = pack(node.member, parts), np.arange(len(parts))
+        self.states = {node: fold.states for node, fold in folds}
 
-    def _value(self, node: Node, function: Any, values: _ClientValues) -> Any:
-        match node.op:
-            case "select":
-                return values[node.inputs[0]][node.detail]
-            case "federated_map":
-                return function(values.of(node.inputs[1]))
-        return values.of(node.inputs[0])  # zip
+    def _fold(self, node: Node) -> Fold:
+        resolve = self.call.values.__getitem__
+        accumulate = self.call.program.function(node, ACCUMULATE).bound(resolve)
+        return Fold(accumulate, concrete(node.inputs[ZERO], resolve))
+
+    def _action(self, node: Node) -> Callable[[_ClientValues], Any]:
+        """Return what a step makes of a client's values."""
+        resolve = self.call.values.__getitem__
+        if node.op == "select":
+            return lambda values: values[node.inputs[0]][node.detail]
+        if node.op not in APPLYING:
+            return lambda values: values.of(node.inputs[0])  # a zip
+        function = self.call.program.function(node).bound(resolve)
+        if node.op == "federated_eval":
+            return lambda values: function(None)
+        if node.op == "federated_map":
+            return lambda values: function(values.of(node.inputs[1]))
+        server_val, max_key = (resolve(sent) for sent in node.inputs[2:])
+        selection = Selection(lambda key: function((server_val, key)), int(max_key), node.member)
+        return lambda values: selection(values.of(node.inputs[1]))
 
     def _failed(self, error: Exception, node: Node, position: int, batch: int) -> ClientError:
         """Return the error of a client, which says where it arose."""

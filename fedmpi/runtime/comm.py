@@ -104,6 +104,8 @@ class Communicator:
         self.call = 0
         self.doing = ""
         self.departed: dict[int, Departure] = {}  # by rank
+        self.secrets: dict[tuple[int, ...], Any] = {}  # see `secure`
+        self.masked = 0
         self._told: set[int] = set()  # departed ranks that know that we wait
         self._posted: list[Any] = []  # requests of small messages and their buffers
         # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
@@ -164,19 +166,29 @@ class Communicator:
             self._wait(self._comm.Iallreduce(words, agreed, self._mpi.MIN))
         return agreed
 
-    def reduce_sum(self, buffer: NDArray[Any]) -> NDArray[Any] | None:
-        """Add the ranks' `buffer`s (contiguous, of any numeric dtype) by MPI_Ireduce(SUM) to rank 0, in place.
+    def reduce(self, buffer: NDArray[Any], by: str | Callable[[Any, Any, Any], None] = "SUM") -> None:
+        """Combine the ranks' `buffer`s (contiguous) on rank 0, in place, by MPI_Ireduce; others' are unchanged.
 
-        Returns `buffer`, which now holds the sum, on rank 0 and None on the others, whose buffers are unchanged.
+        `by` is the name of an MPI operation, or a function that combines the bytes of one buffer into another's; it is
+        always given whole ones.
         """
-        if self.size > 1:
-            flat = buffer.reshape(-1)
-            step = REDUCE_PIECE // buffer.itemsize
-            for start in range(0, flat.size, step):
-                piece = flat[start : start + step]
-                sent, received = (self._mpi.IN_PLACE, piece) if self.rank == 0 else (piece, None)
-                self._wait(self._comm.Ireduce(sent, received, self._mpi.SUM, 0))
-        return buffer if self.rank == 0 else None
+        if self.size == 1 or not buffer.size:
+            return
+        if callable(by):
+            whole = self._mpi.BYTE.Create_contiguous(buffer.nbytes).Commit()
+            operation = self._mpi.Op.Create(by, commute=True)
+            self._ireduce([buffer, 1, whole], operation)
+            operation.Free()
+            whole.Free()
+            return
+        flat = buffer.reshape(-1)
+        step = REDUCE_PIECE // buffer.itemsize
+        for start in range(0, flat.size, step):
+            self._ireduce(flat[start : start + step], getattr(self._mpi, by))
+
+    def _ireduce(self, message: Any, operation: Any) -> None:
+        sent, received = (self._mpi.IN_PLACE, message) if self.rank == 0 else (message, None)
+        self._wait(self._comm.Ireduce(sent, received, operation, 0))
 
     # Bytes of sizes that the receiver does not know.
 

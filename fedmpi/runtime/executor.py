@@ -24,14 +24,17 @@ from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import take
 from fedmpi.local.values import ArgumentError
 from fedmpi.runtime import failures
+from fedmpi.runtime.aggregate import aggregate
 from fedmpi.runtime.arguments import check, client_count, common_count, label, pack_members, parts_of
 from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.log import logger
 from fedmpi.runtime.ownership import assign, hash_of, homes
-from fedmpi.runtime.plan import Node, Stage, reduction_of
+from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
 from fedmpi.runtime.rounds import NOTHING, Round, Words
@@ -57,6 +60,8 @@ class Execution(Round):
         self.owner: Ranks = np.empty(0, dtype=np.uint8)
         self.homes: list[int] = []  # hashes of the arguments' clients and their ranks
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
+        self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
+        self.blocks_are_whole = True
 
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
@@ -74,6 +79,8 @@ class Execution(Round):
                 self.attempt(work.run)
                 words = self.agree(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0))
                 self.reduce(level, work, words)
+                if stage.folds:
+                    aggregate(self, work)
 
     # --- before the first stage ---
 
@@ -118,14 +125,25 @@ class Execution(Round):
             loads = np.zeros(self.num_clients or 0, dtype=np.int64)
             for node, values in arguments:
                 loads += np.fromiter((work(v, node.member) for v in values), dtype=np.int64, count=len(values))
-            self.owner = assign(loads, self.hosts)
+            self.owner = self.assigned(loads)
         else:
-            self.owner = assign(np.ones(self.num_clients or 0), self.hosts)
+            self.owner = self.assigned(np.ones(self.num_clients or 0))
+        if self.program.folds:
+            self.blocks = blocks_of(self.num_clients or 0)
+            self.blocks_are_whole = is_whole(self.owner, self.blocks)
         if packed:
             self.mine = leading.mine
         else:
             self.homes = [homes(self.owner)]
             self.mine = np.flatnonzero(self.owner == self.comm.rank)
+
+    def assigned(self, loads: Any) -> Ranks:
+        """Return the owners of clients with these loads: whole blocks, if they are folded and all ranks have some."""
+        if not self.program.folds or len(self.hosts) > BLOCKS // 4:
+            return assign(loads, self.hosts)
+        blocks = blocks_of(len(loads))
+        owner: Ranks = assign(np.bincount(blocks, weights=loads).astype(np.int64), self.hosts)[blocks]
+        return owner
 
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
@@ -146,14 +164,28 @@ class Execution(Round):
 
     def check_cohort(self) -> None:
         """Refuse, before any work, what needs clients when there are none or their number is not known."""
-        counts, averages = self.program.counts_clients
+        counts, wants = self.program.counts_clients
         if self.num_clients is None and counts:
             raise ValueError(
                 f"{self.name}: the number of clients is not known: no argument at the clients tells it; "
                 "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
             )
-        if self.num_clients == 0 and averages:
-            raise ValueError(f"{self.name}: federated_mean: there are no clients to take the mean over")
+        if self.num_clients == 0 and wants:
+            raise ValueError(f"{self.name}: {wants}")
+        for stage in self.plan.stages:
+            self.limits(stage)
+
+    def limits(self, stage: Stage) -> list[int]:
+        """Return the greatest numbers that a client may add to the secure sums of a stage, tensor by tensor."""
+        limits: list[int] = []
+        for node in stage.reductions:
+            if node.op in SECURE_SUMS:
+                given = concrete(node.inputs[1], self.values.__getitem__)
+                try:
+                    limits += limits_of(node.op, given, node.inputs[0].member, self.num_clients or 0)
+                except ValueError as error:
+                    raise failures.annotated(error, f"{self.name} at {node.where}") from error
+        return limits
 
     # --- down: server work, header or word, payload ---
 
@@ -167,13 +199,12 @@ class Execution(Round):
         match node.op:
             case "select":
                 return resolve(node.inputs[0])[node.detail]
-            case "federated_map":
+            case "federated_map" | "federated_eval":
+                argument = concrete(node.inputs[1], resolve) if node.op == "federated_map" else None
                 try:
-                    return self.program.function(node).bound(resolve)(concrete(node.inputs[1], resolve))
+                    return self.program.function(node).bound(resolve)(argument)
                 except Exception as error:
-                    raise failures.annotated(
-                        error, f"{self.name}: federated_map at the server, {node.where}"
-                    ) from error
+                    raise failures.annotated(error, f"{self.name}: {node.op} at the server, {node.where}") from error
         return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side
 
     def descend(self, level: int, stage: Stage) -> None:
@@ -240,6 +271,10 @@ class Execution(Round):
             sums = self.program.new_sums(Layout(reductions, self.program.mode))
             self.attempt(functools.partial(work.add_members, sums))
             words = self.agree(sums.words(self.num_clients or 0))
+        if sums.layout.secure:
+            from fedmpi.runtime.secure import hide
+
+            hide(self.comm, sums, self.owner, self.hosts)
         sums.reduce(self.comm, words)
         if words[2]:
             parts = self.comm.gather_bytes(sums.wide(self.mine))

@@ -66,7 +66,10 @@ class Node:
         return self.placement is CLIENTS and isinstance(self.type, FederatedType) and not self.type.all_equal
 
 
-REDUCTIONS = ("federated_sum", "federated_mean")
+SECURE_SUMS = ("federated_secure_sum", "federated_secure_sum_bitwidth", "federated_secure_modular_sum")
+SUMS = ("federated_sum", "federated_mean", "federated_min", "federated_max", *SECURE_SUMS)  # numbers, by one Reduce
+UPWARD = (*SUMS, "federated_aggregate")
+SELECTIONS = ("federated_select", "federated_secure_select")
 
 
 class Builder:
@@ -95,6 +98,9 @@ class Builder:
         self.nodes.append(node)
         return node
 
+    def sent_down(self, value: Node, where: str) -> Node:
+        return self.add("federated_broadcast", FederatedType(value.member, CLIENTS, True), (value,), where)
+
     def literal(self, expr: Literal) -> Node:
         return self.add("literal", expr.type, detail=expr.value)
 
@@ -116,17 +122,21 @@ class Builder:
     def apply(self, expr: Apply, args: list[Any]) -> Any:
         if not isinstance(expr.type, FederatedType):
             return self.add("apply", expr.type, args, expr.where, detail=expr)
+        if expr.op in SELECTIONS:
+            keys, max_key, server_val, function = args
+            args = [function, keys, *(self.sent_down(value, expr.where) for value in (server_val, max_key))]
         return self.add(expr.op, expr.type, args, expr.where, detail=expr)
 
 
 @dataclass
 class Stage:
-    """One trip down and up: server work, what is broadcast, client work, what is reduced."""
+    """One trip down and up: server work, what is broadcast, client work, what is reduced and what is folded."""
 
     server: list[Node] = field(default_factory=list)
     broadcasts: list[Node] = field(default_factory=list)
     clients: list[Node] = field(default_factory=list)
     reductions: list[Node] = field(default_factory=list)
+    folds: list[Node] = field(default_factory=list)
 
 
 @dataclass
@@ -181,7 +191,7 @@ def build(computation: Computation, functions: Sequence[Computation] = ()) -> Pl
     nodes = _needed(builder.nodes, result)
     stages = _stages(nodes)
     placed = [n for n in result_nodes(result) if n.per_client]
-    later = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage - (n.op in REDUCTIONS)}
+    later = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage - (n.op in UPWARD)}
     return Plan(
         computation=computation,
         inputs=builder.inputs,
@@ -286,12 +296,14 @@ def _stages(nodes: list[Node]) -> list[Stage]:
     """Set each node's stage and return the stages."""
     for node in nodes:
         node.stage = max((i.stage for i in node_inputs(node)), default=0)
-        if node.op in REDUCTIONS:
+        if node.op in UPWARD:
             node.stage += 1  # the result is there in the next stage
     stages = [Stage() for _ in range(1 + max((n.stage for n in nodes), default=0))]
     for node in nodes:
-        if node.op in REDUCTIONS:
+        if node.op in SUMS:
             stages[node.stage - 1].reductions.append(node)
+        elif node.op in UPWARD:
+            stages[node.stage - 1].folds.append(node)
         elif node.op == "federated_broadcast":
             stages[node.stage].broadcasts.append(node)
         elif node.op != "input" and node.placement is SERVER:
@@ -303,8 +315,12 @@ def _stages(nodes: list[Node]) -> list[Stage]:
 
 def reduction_of(node: Node, member: Type) -> Reduction:
     """Return the reduction of a node whose members have this type (open dimensions filled in)."""
-    weight = None
-    if len(node.inputs) > 1:
-        weight = node.inputs[1].member
-        assert isinstance(weight, TensorType)
-    return Reduction(member, node.op == "federated_mean", weight)
+    given = weight_of(node)
+    weight = None if given is None else given.member
+    assert weight is None or isinstance(weight, TensorType)
+    return Reduction(node.op, member, weight)
+
+
+def weight_of(node: Node) -> Node | None:
+    """Return the weights of a reduction, where it has any."""
+    return node.inputs[1] if node.op == "federated_mean" and len(node.inputs) > 1 else None

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from fedmpi.language.types import StructType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
+from fedmpi.runtime.folding import BLOCKS
 from fedmpi.runtime.plan import Node, Plan
-from fedmpi.runtime.program import Program, has_open_dimensions
+from fedmpi.runtime.program import ACCUMULATE, APPLYING, Program, folding_state, has_open_dimensions
 from fedmpi.runtime.reduction import Layout
 
 
@@ -31,7 +32,11 @@ def text(plan: Plan) -> str:
 
 
 def _bytes(nodes: list[Node]) -> str:
-    size = nbytes(StructType([n.member for n in nodes]))
+    return _bytes_of([node.member for node in nodes])
+
+
+def _bytes_of(types: list[Type]) -> str:
+    size = nbytes(StructType(types))
     return "bytes as the values have" if size is None else f"{size:,} B"
 
 
@@ -41,21 +46,27 @@ def _lines(plan: Plan) -> Iterator[str]:
     for level, stage in enumerate(plan.stages):
         ready = program.levels[level]
         for node in stage.server:
-            if node.op == "federated_map":
+            if node.op in APPLYING:
                 yield f"server: {_function(node)}"
         if ready.confirms:
             yield "word 16 B"
         if stage.broadcasts:
             yield f"Bcast {_bytes(ready.sent)}"
-        maps = [_function(node) for node in stage.clients if node.op == "federated_map"]
-        if ready.steps or stage.reductions:
+        maps = [_function(node) for node in stage.clients if node.op in APPLYING]
+        folds = [_function(node, ACCUMULATE) for node in stage.folds]
+        if ready.steps or stage.reductions or folds:
             reason = program.unfused(level)
             how = "one compiled loop" if reason is None else f"one by one, for {reason}"
-            yield f"clients, {how}: {'; '.join([*maps, *(f'{n.op} at {n.where}' for n in stage.reductions)])}"
+            sums = [f"{n.op} at {n.where}" for n in stage.reductions]
+            yield f"clients, {how}: {'; '.join([*maps, *sums, *folds])}"
         if ready.arrives:
             yield "agreement 32 B"
         if stage.reductions:
             yield from _reduce(program.layout(level))
+        if folds:
+            yield f"Gather {_bytes_of([folding_state(n) for n in stage.folds])} for each of at most {BLOCKS} blocks"
+        for node in stage.folds:
+            yield f"server: merges in a tree, and report of {node.op} at {node.where}"
     if plan.gathered:
         yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
 
@@ -77,11 +88,15 @@ def _reduce(layout: Layout | None) -> Iterator[str]:
         parts.append(f"{counted(layout.plain, 'sum')} in {layout.plain_dtype.name}, {size:,} B")
     if layout.exact:
         parts.append(f"{counted(layout.exact, 'exact sum')}, {8 * layout.exact:,} B for each plane of 40 bits in use")
+    if layout.secure:
+        parts.append(f"{counted(layout.secure, 'masked sum')}, {16 * layout.secure:,} B")
+    if layout.ordered:
+        parts.append(f"{counted(layout.ordered, 'least or greatest value')}, {8 * layout.ordered:,} B")
     yield f"Reduce {' and '.join(parts) if parts else 'nothing'}"
 
 
-def _function(node: Node) -> str:
-    function = node.inputs[0]
+def _function(node: Node, position: int = 0) -> str:
+    function = node.inputs[position]
     parameter = "" if isinstance(function, LocalBody) else str(function.function.parameter)
     name = parameter.partition("_arg")[0] or function.name
     return f"{node.op} of {name} at {node.where}"

@@ -14,13 +14,20 @@ from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
 from fedmpi.local.messages import Parcel
 from fedmpi.runtime.log import logger
-from fedmpi.runtime.plan import REDUCTIONS, Node, Plan, Stage, node_inputs, reduction_of
+from fedmpi.runtime.plan import SELECTIONS, UPWARD, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
 
 if TYPE_CHECKING:  # they load Numba
     from fedmpi.runtime.accumulator import Accumulator
     from fedmpi.runtime.loop import ClientLoop, Forms
 
+APPLYING = ("federated_map", "federated_eval", *SELECTIONS)  # a function, which comes first among their inputs
+VALUE, ZERO, ACCUMULATE, MERGE, REPORT = range(5)  # the inputs of a federated_aggregate
+_OF_SOME = {  # what has no value without clients
+    "federated_mean": "to take the mean over",
+    "federated_min": "to take the least value of",
+    "federated_max": "to take the greatest value of",
+}
 COMPILED_AFTER = 100  # clients
 KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
 
@@ -38,20 +45,19 @@ class Program:
         self.plan, self.mode, self.raises_nonfinite, self.fuse = plan, mode, raises_nonfinite, fuse
         # Ranks that take sums in different ways must not meet.
         self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite)
-        self._functions: dict[Node, LocalFunction] = {}
+        self._functions: dict[tuple[Node, int], LocalFunction] = {}
         self._layouts: dict[int, Layout | None] = {}
         self._sums: dict[int, Accumulator] = {}
         self._seen: dict[int, int] = {}  # clients of each stage so far
         self._loops: dict[Any, ClientLoop | None] = {}
 
-    def function(self, node: Node) -> LocalFunction:
-        """Return the function of a ``federated_map``."""
-        if node not in self._functions:
-            function = node.inputs[0]
-            type_ = function.type if isinstance(function, LocalBody) else function.function.type
-            assert isinstance(type_, FunctionType)
-            self._functions[node] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
-        return self._functions[node]
+    def function(self, node: Node, position: int = 0) -> LocalFunction:
+        """Return the function that an operator has at a position among its inputs."""
+        if (node, position) not in self._functions:
+            function = node.inputs[position]
+            type_ = function_type(function)
+            self._functions[node, position] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
+        return self._functions[node, position]
 
     def fuses(self, level: int, clients: int, *, sparse: bool) -> bool:
         """Tell whether a rank's clients are to be run by a compiled loop.
@@ -66,28 +72,29 @@ class Program:
             return True
         stage = self.plan.stages[level]
         self._seen[level] = self._seen.get(level, 0) + clients
-        return self._seen[level] > COMPILED_AFTER or any(
-            node.op == "federated_map" and node.per_client and self.function(node).has_loop for node in stage.clients
-        )
+        functions = [(node, 0) for node in stage.clients if node.op in APPLYING and node.per_client]
+        functions += [(node, ACCUMULATE) for node in stage.folds]
+        return self._seen[level] > COMPILED_AFTER or any(self.function(*each).has_loop for each in functions)
 
     def unfused(self, level: int) -> str | None:
         """Return why a stage cannot be one compiled loop; None if it can."""
         from fedmpi.runtime.loop import reason_against
 
-        if not self.levels[level].columns:
-            return "nothing that differs between them comes in"
         return reason_against(self.plan, self.plan.stages[level], self.layout(level))
 
-    def loop(self, level: int, forms: Forms) -> ClientLoop | None:
-        """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled."""
+    def loop(self, level: int, forms: Forms, *, folds: bool = True) -> ClientLoop | None:
+        """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled.
+
+        Without ``folds`` it keeps what is folded: the clients of a block are on several ranks.
+        """
         from fedmpi.runtime.loop import ClientLoop
 
-        key = (level, forms)
+        key = (level, forms, folds)
         if key not in self._loops:
             layout = self.layout(level)
             try:
                 stage = self.plan.stages[level]
-                self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms)
+                self._loops[key] = None if layout is None else ClientLoop(self.plan, stage, layout, forms, folds=folds)
             except NotCompilable:
                 self._loops[key] = None
             except Exception as error:
@@ -141,13 +148,20 @@ class Program:
         return [n for n in self.plan.inputs if not n.per_client and n.placement is not SERVER]
 
     @functools.cached_property
+    def folds(self) -> bool:
+        """Whether the program folds clients by functions of the user's."""
+        return any(stage.folds for stage in self.plan.stages)
+
+    @functools.cached_property
     def levels(self) -> list[Level]:
         """What is known of each stage before any call."""
         return [self._level(i, stage) for i, stage in enumerate(self.plan.stages)]
 
     def _level(self, number: int, stage: Stage) -> Level:
-        finished = self.plan.stages[number - 1].reductions if number else []
-        fallible = any(n.op == "federated_map" for n in stage.server) or any(_has_integers(n.member) for n in finished)
+        before = self.plan.stages[number - 1] if number else Stage()
+        fallible = any(n.op in APPLYING for n in stage.server) or any(
+            _has_integers(n.member) for n in before.reductions
+        )
         sent = list(dict.fromkeys(n.inputs[0] for n in stage.broadcasts))
         return Level(
             stage=stage,
@@ -155,18 +169,18 @@ class Program:
             steps=steps_of(stage),
             sent=sent,
             parcel=Parcel([node.member for node in sent]),
-            arrives=number == 0 or bool(stage.clients or stage.reductions),
-            confirms=number > 0 and (fallible or bool(stage.broadcasts)),
+            arrives=number == 0 or bool(stage.clients or stage.reductions or stage.folds),
+            confirms=number > 0 and (fallible or bool(stage.broadcasts or before.folds)),
         )
 
     @functools.cached_property
-    def counts_clients(self) -> tuple[bool, bool]:
-        """Whether the program needs to know how many clients there are, and whether it needs at least one."""
+    def counts_clients(self) -> tuple[bool, str]:
+        """Whether the program needs to know how many clients there are, and what it needs one for at least."""
         stages = self.plan.stages
-        needs = [n for stage in stages for n in (*stage.clients, *stage.reductions) if n.op != "select"]
+        needs = [n for stage in stages for n in (*stage.clients, *stage.reductions, *stage.folds) if n.op != "select"]
         return (
-            any(n.per_client or n.op in REDUCTIONS for n in needs),
-            any(n.op == "federated_mean" for n in needs),
+            any(n.per_client or n.op in UPWARD for n in needs),
+            next((f"{n.op}: there are no clients {_OF_SOME[n.op]}" for n in needs if n.op in _OF_SOME), ""),
         )
 
 
@@ -188,13 +202,27 @@ class Level:
 def columns_of(stage: Stage) -> list[Node]:
     """Return the values at the clients that a stage takes from before it: arguments, and what earlier stages kept."""
     made = set(stage.clients)
-    used = [i for node in (*stage.clients, *stage.reductions) for i in node_inputs(node)]
+    used = [i for node in (*stage.clients, *stage.reductions, *stage.folds) for i in node_inputs(node)]
     return [node for node in dict.fromkeys(used) if node.per_client and node not in made]
 
 
 def steps_of(stage: Stage) -> list[Node]:
     """Return what a stage does for each client, in order."""
     return [node for node in stage.clients if node.per_client]
+
+
+def function_type(function: Any) -> FunctionType:
+    """Return the type of a symbolic function."""
+    type_ = function.type if isinstance(function, LocalBody) else function.function.type
+    assert isinstance(type_, FunctionType)
+    return type_
+
+
+def folding_state(node: Node) -> Type:
+    """Return the type of the state of a ``federated_aggregate``: that which its function takes."""
+    parameter = function_type(node.inputs[ACCUMULATE]).parameter
+    assert isinstance(parameter, StructType)
+    return parameter[0]
 
 
 def has_open_dimensions(type_: Type) -> bool:

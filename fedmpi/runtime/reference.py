@@ -16,14 +16,15 @@ from fedmpi.language.containers import rebuild
 from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
-from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
 from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import pack
+from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
 from fedmpi.runtime import records, reference_sums
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
+from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.plan import contains, has_placements
 from fedmpi.runtime.reduction import NONFINITE
 
@@ -192,6 +193,19 @@ class _Reference(Interpreter):
                 if not members:
                     raise ValueError("federated_mean: there are no clients to take the mean over")
                 return reference_sums.mean(members, weights, expr.type.member)
+            case "federated_min" | "federated_max":
+                return reference_sums.extreme(expr.op, self.members(args[0]), expr.type.member)
+            case "federated_aggregate":
+                return self.aggregate(*args)
+            case "federated_eval":
+                if expr.type.placement is not CLIENTS:
+                    return self.invoke(args[0], None)
+                return AtClients(tuple(self._for_client(args[0], None, i, expr.op) for i in range(self.count())))
+            case "federated_select" | "federated_secure_select":
+                return AtClients(tuple(self._selected(expr, args, i) for i in range(self.count())))
+            case "federated_secure_sum" | "federated_secure_sum_bitwidth" | "federated_secure_modular_sum":
+                limits = limits_of(expr.op, args[1], expr.type.member, self.count())
+                return reference_sums.secure(expr.op, self.members(args[0]), iter(limits), expr.type.member)
         raise ValueError(f"{expr.op} has no evaluation")
 
     def _finite(self, expr: Apply, args: list[Any]) -> tuple[Any, ...]:
@@ -203,13 +217,41 @@ class _Reference(Interpreter):
             reference_sums.refuse_not_finite(expr.op, members, weights, expr.type.member)
         return members
 
-    def _for_client(self, function: Any, member: Any, index: int) -> Any:
+    def aggregate(self, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
+        """Fold the clients in at most 64 blocks, in order; merge neighbours until one state is left (decision 23)."""
+        members = self.members(value)
+        count = min(len(members), 64)
+        states = []
+        for block in range(count):
+            state = zero
+            for i in range(block * len(members) // count, (block + 1) * len(members) // count):
+                state = self._for_client(accumulate, (state, members[i]), i, "federated_aggregate")
+            states.append(state)
+        while len(states) > 1:
+            pairs = [states[i : i + 2] for i in range(0, len(states), 2)]
+            states = [self.invoke(merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+        return self.invoke(report, states[0] if states else zero)
+
+    def _selected(self, expr: Apply, args: list[Any], index: int) -> Any:
+        keys, max_key, server_val, function = args
+        assert isinstance(expr.type, FederatedType)
+        assert isinstance(expr.type.member, SequenceType)
+        parts = []
+        for key in self.members(keys)[index]:
+            if not 0 <= key <= max_key:
+                raise ValueError(
+                    f"{expr.op}: client {index}: a key is not in 0 to max_key: {key} is not in 0 … {max_key}"
+                )
+            parts.append(self._for_client(function, (server_val, key), index, expr.op))
+        return PackedSequence(pack(expr.type.member.element, parts), 0, len(parts))
+
+    def _for_client(self, function: Any, member: Any, index: int, what: str = "federated_map") -> Any:
         try:
             return self.invoke(function, member)
         except ClientError:
             raise
         except Exception as error:
-            error.add_note(f"in federated_map for client {index}")
+            error.add_note(f"in {what} for client {index}")
             raise
 
     def members(self, value: AtClients | Everywhere) -> tuple[Any, ...]:

@@ -51,6 +51,40 @@ def mean(members: Sequence[Any], weights: Sequence[Any], type_: Type) -> Any:
     return _array(numbers, shape, type_)
 
 
+def extreme(op: str, members: Sequence[Any], type_: Type) -> Any:
+    """Return the least or the greatest of the members, elementwise: -0.0 is less than +0.0, and NaN gives NaN."""
+    if not members:
+        least = "least" if op == "federated_min" else "greatest"
+        raise ValueError(f"{op}: there are no clients to take the {least} value of")
+    if isinstance(type_, StructType):
+        return tuple(extreme(op, [m[i] for m in members], t) for i, t in enumerate(type_))
+    assert isinstance(type_, TensorType)
+    shape, choose = _common_shape(members, type_), min if op == "federated_min" else max
+    rows = [np.asarray(member).reshape(-1).tolist() for member in members]
+    chosen = [
+        math.nan if any(x != x for x in column) else choose(column, key=lambda x: (x, math.copysign(1, x)))
+        for column in zip(*rows, strict=True)
+    ]
+    return np.array(chosen, type_.dtype).reshape(shape)[()]
+
+
+def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type) -> Any:
+    """Return the sum of members whose integers are in 0 … limit, one for each tensor; or of any, modulo limit + 1."""
+    if isinstance(type_, StructType):
+        return tuple(secure(op, [m[i] for m in members], limits, t) for i, t in enumerate(type_))
+    assert isinstance(type_, TensorType)
+    limit = next(limits)
+    for client, member in enumerate(members):
+        for number in np.asarray(member).reshape(-1).tolist():
+            if op != "federated_secure_modular_sum" and not 0 <= number <= limit:
+                raise ValueError(f"{op}: client {client}: a number is negative or above the limit {limit}: {number}")
+    shape = _common_shape(members, type_)
+    total = sum((np.asarray(m).astype(object) for m in members), np.zeros(shape, object))
+    if op == "federated_secure_modular_sum":
+        total = total % (limit + 1)
+    return _integers([total], shape, type_)
+
+
 def refuse_not_finite(what: str, members: Sequence[Any], weights: Sequence[Any] | None, type_: Type) -> None:
     """Raise `ValueError` for the first client with a term that is infinite or NaN."""
     for client, member in enumerate(members):

@@ -33,8 +33,9 @@ def call(text, action=None):
     if action is not None:
         action()
     comm.arrive(1)
-    total = comm.reduce_sum(np.full(1000, 1.0))
-    assert total is None or total[0] == size
+    total = np.full(1000, 1.0)
+    comm.reduce(total)
+    assert comm.rank != 0 or total[0] == size
     comm.doing = ""
 
 

@@ -20,6 +20,16 @@ from tests import oracle
 F32 = np.float32
 
 
+class Taking:
+    """Stands for the communicator: only keeps what would be sent."""
+
+    def __init__(self):
+        self.messages = []
+
+    def reduce(self, message, by="SUM"):
+        self.messages.append((message, by))
+
+
 class Ranks:
     """As many accumulators as ranks, whose sums come together on rank 0 as the executor and MPI_Reduce bring them."""
 
@@ -39,21 +49,17 @@ class Ranks:
         words = np.min([a.words(clients) for a in self.accumulators], axis=0)
         messages = []
         for accumulator in self.accumulators:
-            self.taken = []
-            accumulator.reduce(self, words)
-            messages.append(self.taken)
+            comm = Taking()
+            accumulator.reduce(comm, words)
+            messages.append(comm.messages)
         first, *others = messages
         for message in others[::-1]:
-            for mine, theirs in zip(first, message, strict=True):
-                mine += theirs
+            for (mine, by), (theirs, _) in zip(first, message, strict=True):
+                (np.add if by == "SUM" else np.maximum)(mine, theirs, out=mine)
         if not words[2]:
             return None
         parts = [a.wide(np.array(mine, np.int64)) for a, mine in zip(self.accumulators, self.owned, strict=True)]
         return self.accumulators[0].merge(parts)
-
-    def reduce_sum(self, message):
-        """Stand for the communicator's: only keep what would be sent."""
-        self.taken.append(message)
 
     def results(self):
         clients = sum(map(len, self.owned))
@@ -70,7 +76,8 @@ def reduced(reductions, members, ranks, mode="exact"):
 
 
 def reduction(dtype, shape=(), *, mean=False, weight=None):
-    return Reduction(fm.to_type((dtype, list(shape))), mean, None if weight is None else fm.to_type(weight))
+    op = "federated_mean" if mean else "federated_sum"
+    return Reduction(op, fm.to_type((dtype, list(shape))), None if weight is None else fm.to_type(weight))
 
 
 def of_bits(dtype):
@@ -175,7 +182,7 @@ def test_more_clients_than_fit_without_a_carry(ranks):
 def test_structs_of_everything():
     type_ = fm.to_type({"a": np.int32, "b": (np.complex64, [1]), "c": (np.float64, [2, 2]), "d": [], "e": (F32, [0])})
     value = (np.int32(2), np.array([1 + 2j], np.complex64), np.full((2, 2), 0.1), (), np.zeros(0, F32))
-    (total,) = reduced([Reduction(type_, mean=False)], [[(value, None)]] * 10, 3)
+    (total,) = reduced([Reduction("federated_sum", type_)], [[(value, None)]] * 10, 3)
     assert total[0] == 20
     assert total[1] == np.complex64(10 + 20j)
     np.testing.assert_array_equal(total[2], np.full((2, 2), math.fsum([0.1] * 10)))
@@ -186,7 +193,11 @@ def test_structs_of_everything():
 
 def test_structs_of_nothing():
     empty = fm.to_type([])
-    reductions = [Reduction(empty, False), Reduction(empty, True), Reduction(empty, True, fm.to_type(F32))]
+    reductions = [
+        Reduction("federated_sum", empty),
+        Reduction("federated_mean", empty),
+        Reduction("federated_mean", empty, fm.to_type(F32)),
+    ]
     assert reduced(reductions, [[((), None), ((), None), ((), F32(2))]] * 3, 2) == [(), (), ()]
 
 
@@ -205,7 +216,7 @@ def test_nobody_has_a_term():
 
 @pytest.mark.parametrize("mode", ["exact", "float64", "fast"])
 def test_what_is_not_finite_is_named(mode):
-    reductions = [reduction(F32, (2,)), Reduction(fm.to_type({"a": F32, "b": F32}), True, fm.to_type(F32))]
+    reductions = [reduction(F32, (2,)), Reduction("federated_mean", fm.to_type({"a": F32, "b": F32}), fm.to_type(F32))]
     job = Ranks(reductions, 3, mode)
     for client in range(9):
         bad = {5: np.nan, 7: -np.inf}.get(client, 1.0)
