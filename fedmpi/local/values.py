@@ -222,7 +222,7 @@ def _decoded(text: Any, type_: TensorType) -> str:
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError:
-            raise ArgumentError(str(type_), f"bytes {text!r}, which are no text in UTF-8") from None
+            raise ArgumentError(str(type_), "bytes that are no UTF-8 text") from None
     if not isinstance(text, str):
         raise ArgumentError(str(type_), describe(text))
     return str(text)
@@ -233,6 +233,7 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
     names = [name for name, _ in type_.items()]
     if type(value) in (dict, OrderedDict) and len(value) == len(names) and all(name in value for name in names):
         return [value[name] for name in names]  # what comes round after round
+    given = value
     fields = _fields(value)
     if fields is not None:
         value = dict(fields) if type_.fields() else [part for _, part in fields]
@@ -240,9 +241,9 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
         keys = element_names(value) or ()
         if None not in keys:
             value = dict(zip(keys, value, strict=True))
-    if isinstance(value, Mapping) and names and not type_.fields():
-        raise ArgumentError(str(type_), describe(value), "its elements have no names: give a list or a tuple")
     if isinstance(value, Mapping):
+        if value and None in names:
+            raise ArgumentError(str(type_), describe(given), "elements without names are given by a list or a tuple")
         missing = [n for n in names if n not in value]
         unknown = [k for k in value if k not in names]
         if missing or unknown:
@@ -250,12 +251,12 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
                 [f"no {', '.join(map(repr, missing))}"] * bool(missing)
                 + [f"unknown {', '.join(map(repr, unknown))}"] * bool(unknown)
             )
-            raise ArgumentError(str(type_), f"{describe(value)}: {text}")
+            raise ArgumentError(str(type_), f"{describe(given)}: {text}")
         return [value[n] for n in names]
     if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value))
     if len(value) != len(names):
-        raise ArgumentError(f"{type_}, {len(names)} elements", describe(value))
+        raise ArgumentError(f"{type_}, {len(names)} elements", describe(given))
     return list(value)
 
 
