@@ -58,6 +58,7 @@ def difference(wanted: Type, found: Type, path: str = "") -> tuple[str, Type, Ty
     return path, wanted, found
 
 
+CHANGE_HINT = "make a new struct of its elements and of what is new"
 LOCAL_HINT = "+ - * / and comparisons work on tensors; put anything else into a numba_computation"
 FUNCTION_HINT = "make it one: fm.federated_computation(function, T), or decorate it with @fm.numba_computation(T)"
 

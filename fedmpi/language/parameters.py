@@ -124,6 +124,8 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
         with reporting(f"{name} of {function_name(fn)}"):
             if not is_function(fn):
                 raise TypingError(f"a computation is made of a Python function, found {fn!r}")
+            if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+                raise TypingError("a computation is made of a function that returns, found one that awaits or yields")
             parameters = parameter_names(fn)
             if parameters and not types:
                 return PolymorphicComputation(fn, functools.partial(build, **options))

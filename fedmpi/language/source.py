@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The layers that are not the user's.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
 _OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "cli"))
@@ -45,3 +47,7 @@ def function_name(fn: Callable[..., Any]) -> str:
 @functools.lru_cache(maxsize=1024)
 def _text(filename: str, line: int) -> str:
     return f"{os.path.basename(filename)}:{line}"
+
+
+# NumPy's functions call the methods of values.
+_OURS = (*_OURS, os.path.dirname(np.__file__) + os.sep)

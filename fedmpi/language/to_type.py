@@ -41,6 +41,13 @@ def to_type(spec: TypeSpec) -> Type:
 
 def read_type(spec: TypeSpec) -> Type:
     """Do what `to_type` does; an error is reported by the caller."""
+    try:
+        return _read(spec)
+    except RecursionError:
+        raise TypingError("the type is nested too deeply, or holds itself") from None
+
+
+def _read(spec: TypeSpec) -> Type:
     match spec:
         case Type():
             return spec
@@ -131,6 +138,13 @@ def infer_type(value: Any) -> Type | None:
 
 def type_of(value: Any) -> Type | None:
     """Do what `infer_type` does; an error is reported by the caller."""
+    try:
+        return _type_of(value)
+    except RecursionError:
+        raise TypingError("the value is nested too deeply, or holds itself") from None
+
+
+def _type_of(value: Any) -> Type | None:
     if value is None:
         return None
     if isinstance(typed := getattr(value, "type_signature", None), Type):
@@ -151,7 +165,7 @@ def type_of(value: Any) -> Type | None:
     parts = None if isinstance(value, type) else unpack(value)
     if parts is None:
         raise UnsupportedValueError(f"a value must be given, found {value!r} of class {type(value).__name__}")
-    items = [(name, type_of(element)) for name, element in parts]
+    items = [(name, _type_of(element)) for name, element in parts]
     if any(element is None for _, element in items):
         raise UnsupportedValueError(f"all elements must be values, found None in {value!r}")
     return StructWithPythonType(items, type(value))

@@ -18,7 +18,7 @@ from fedmpi.language.errors import (
     reporting,
 )
 from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Literal, Ref, Struct, show
-from fedmpi.language.hints import FUNCTION_HINT, LOCAL_HINT, contrast, hint_for
+from fedmpi.language.hints import CHANGE_HINT, FUNCTION_HINT, LOCAL_HINT, contrast, hint_for
 from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS
@@ -37,10 +37,12 @@ class Value:
     """A value of a federated computation while its body is traced: it has a type, but no data yet."""
 
     __slots__ = ("_expr", "_scope")
+    _expr: Expr
+    _scope: Scope
 
     def __init__(self, expr: Expr, scope: Scope) -> None:
-        self._expr = expr
-        self._scope = scope
+        object.__setattr__(self, "_expr", expr)
+        object.__setattr__(self, "_scope", scope)
 
     @property
     def type_signature(self) -> Type:
@@ -76,6 +78,14 @@ class Value:
             return slice_of(self, struct, key)
         return select(self, key)
 
+    def __setattr__(self, name: str, new: Any) -> None:
+        with reporting(f".{name} = …"):
+            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        with reporting(f"[{key!r}] = …"):
+            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+
     def __iter__(self) -> Iterator[Value]:
         struct = checked_struct(self, "iteration")
         return iter([select(self, index) for index in range(len(struct))])
@@ -90,9 +100,9 @@ class Value:
                 raise TypingError(f"only a function can be called, found a value of type {self.type_signature}")
             return call(self, pack_args(self.type_signature.parameter, args, kwargs))
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Value:
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Value:
         """Take NumPy's `np.float32(2) * value`, and refuse its functions of values."""
-        if method == "__call__" and ufunc.__name__ in OPERATORS and len(inputs) == 2:
+        if method == "__call__" and ufunc.__name__ in OPERATORS and len(inputs) == 2 and not options:
             return binary(ufunc.__name__, *inputs)
         with reporting(f"np.{ufunc.__name__}"):
             raise TypingError(f"there is no such operation on values, found {self.type_signature}", LOCAL_HINT)
@@ -205,6 +215,15 @@ def _widened(value: Value, wanted: Type) -> Value:
 
 def embed(obj: Any, wanted: Type | None, name: str) -> Value:
     """Return ``obj`` as a value; ``wanted`` guides constants and the order of mappings, but is not enforced."""
+    if isinstance(obj, Value | FunctionSource):
+        return _embed(obj, wanted, name)
+    try:
+        return _embed(obj, wanted, name)
+    except RecursionError:
+        raise TypingError(f"{(name or 'the argument').split('[')[0]} is nested too deeply, or holds itself") from None
+
+
+def _embed(obj: Any, wanted: Type | None, name: str) -> Value:
     if isinstance(obj, Value):
         alive(obj)
         return obj
@@ -229,7 +248,7 @@ def embed(obj: Any, wanted: Type | None, name: str) -> Value:
         parts = _by_key(obj, names, name)
     guides = items if len(items) == len(parts) else [(None, None)] * len(parts)
     values = [
-        embed(part, guide, element_name(name, key or called, i))
+        _embed(part, guide, element_name(name, key or called, i))
         for i, ((key, part), (called, guide)) in enumerate(zip(parts, guides, strict=True))
     ]
     return struct_value(values, [key for key, _ in parts], type(obj))

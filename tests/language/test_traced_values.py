@@ -1,5 +1,6 @@
 """What a traced body can do with values: language.md, 3.2 and 3.3, and decision 2."""
 
+import operator
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER
 f32, i32 = np.float32, np.int32
 AB = OrderedDict(a=i32, b=np.bool_)
+HOLDS_ITSELF = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
 ABC = fm.StructType([("a", i32), ("b", np.bool_), ("c", f32)])
 
 
@@ -86,6 +89,24 @@ def test_elements(fn, type_, text):
             TypeError,
             "bool: a value of type bool has no truth value .*\n.*\n  hint: `if`",
         ),
+        (
+            lambda x: setattr(x, "a", 1),
+            AB,
+            TypeError,
+            r"^.a = …: a value cannot be changed, .* <a=int32,b=bool>\n  at test_",
+        ),
+        (lambda x: operator.setitem(x, 0, 1), AB, TypeError, r"^\[0\] = …: a value cannot be changed"),
+        (
+            lambda x: np.exp(x),
+            f32,
+            TypeError,
+            "^np.exp: there is no such operation on values, found float32\n  at test_",
+        ),
+        (lambda x: np.mean(x), (f32, [3]), TypeError, "^np.array: a value has no numbers .*\n  at test_traced_values"),
+        (lambda x: np.add(x, x, where=False), f32, TypeError, "^np.add: there is no such operation"),
+        (lambda x: HOLDS_ITSELF, f32, TypeError, "lambda>?: result is nested too deeply, or holds itself"),
+        (lambda x: fm.to_type(HOLDS_ITSELF), f32, TypeError, "to_type: the type is nested too deeply, or holds itself"),
+        (lambda x: fm.infer_type(HOLDS_ITSELF), f32, TypeError, "infer_type: the value is nested too deeply"),
         (lambda x: float(x), f32, TypeError, "float: there is no such operation on values, found one of type float32"),
         (lambda x: -x, f32, TypeError, "neg: there is no such operation"),
     ],

@@ -115,6 +115,14 @@ def test_computations_are_equal_by_their_trees():
     assert one != fc(lambda x: (x,), i32)
 
 
+async def awaits(x):
+    return x
+
+
+def yields(x):
+    yield x
+
+
 @pytest.mark.parametrize(
     ("fn", "types", "text"),
     [
@@ -130,6 +138,9 @@ def test_computations_are_equal_by_their_trees():
         (lambda x, z: x, ([("x", i32), ("y", i32)],), "must have the names of the parameters: x, z"),
         (lambda x, y: x, ([i32, ("y", i32)],), "must all have names, or none, found <int32,y=int32>"),
         (lambda x: x, (None,), "None stands for no parameter"),
+        (lambda: 1, (None, None), "None stands for no parameter, so it must be the only type"),
+        (awaits, (i32,), "federated_computation of awaits: .* found one that awaits or yields"),
+        (yields, (i32,), "found one that awaits or yields"),
         (max, (i32,), "no signature found for builtin"),
         (10, (20,), "a type must be given, found 10"),
     ],
