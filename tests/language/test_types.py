@@ -119,7 +119,7 @@ def test_formatted(type_, text):
     ("type_", "text"),
     [
         (T(np.int32), "TensorType(np.int32)"),
-        (T(np.bool_), "TensorType(np.bool_)"),
+        (T(np.bool_), f"TensorType(np.{np.bool_.__name__})"),
         (T(np.int32, [10]), "TensorType(np.int32, (10,))"),
         (T(np.int32, None), "TensorType(np.int32, None)"),
         (fm.to_type(OrderedDict(a=np.int32)), "StructType([('a', TensorType(np.int32))]) as OrderedDict"),
