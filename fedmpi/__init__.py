@@ -46,6 +46,7 @@ from fedmpi.language import federated_sum as federated_sum
 from fedmpi.language import federated_value as federated_value
 from fedmpi.language import federated_zip as federated_zip
 from fedmpi.language import infer_type as infer_type
+from fedmpi.language import parse_type as parse_type
 from fedmpi.language import sequence_map as sequence_map
 from fedmpi.language import sequence_reduce as sequence_reduce
 from fedmpi.language import sequence_sum as sequence_sum
@@ -58,10 +59,13 @@ from fedmpi.language.context import set_default_factory as _set_default_factory
 from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
 from fedmpi.local.client_data import ClientData as ClientData
+from fedmpi.local.debugging import debug as debug
 from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data
 from fedmpi.runtime import client_data_from_arrays as client_data_from_arrays
+from fedmpi.runtime import draw as draw
+from fedmpi.runtime import explain as explain
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate

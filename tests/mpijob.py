@@ -55,14 +55,16 @@ def run_command(words: Sequence[str], *, timeout: float, env: Mapping[str, str] 
     """Run a command line, such as one of mpiexec, srun or plain Python, with nothing left of it afterwards."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        environment = {**_environment(timeout), **(env or {})}
-        code = jobs.run(words, env=environment, timeout=timeout, stdout=stdout, stderr=stderr)
+        code = jobs.run(
+            words, env={**environment(timeout), **(env or {})}, timeout=timeout, stdout=stdout, stderr=stderr
+        )
         seconds = time.monotonic() - started
         texts = [(file.seek(0), file.read().decode(errors="replace"))[1] for file in (stdout, stderr)]
     return Result(TIMED_OUT if code is None else code, texts[0], texts[1], seconds)
 
 
-def _environment(timeout: float) -> dict[str, str]:
+def environment(timeout: float) -> dict[str, str]:
+    """Return the environment of a command: this repository importable, nothing of a job around it."""
     env = dict(os.environ)
     if launch.detect() is not None:
         env = {name: value for name, value in env.items() if not name.startswith(LAUNCHER_VARIABLES)}

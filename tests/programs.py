@@ -141,6 +141,17 @@ def reduced(values, zeros):
     return fm.sequence_reduce(values, zeros, plus)
 
 
+@fm.federated_computation(AT_CLIENTS(F32))
+def each(values):
+    return values
+
+
+@fm.federated_computation(AT_SERVER(F32), AT_CLIENTS(F32))
+def for_each(x, values):
+    """A broadcast is equal everywhere, but the function that it goes through says that it returns one for each."""
+    return each(fm.federated_broadcast(x)), fm.federated_sum(each(fm.federated_broadcast(x))), values
+
+
 @fm.federated_computation(AT_CLIENTS(np.str_))
 def echo(texts):
     return texts
@@ -179,6 +190,9 @@ CASES = {
     "interpreted": Case(interpreted, ([0.1, 0.2, 0.3, 0.4],), F32(0.25)),
     "structs": Case(structs, ([{"a": 1.0, "b": [1.0, 2.0]}, {"b": [3.0, 4.0], "a": 3.0}],)),
     "broadcast": Case(everywhere, (2.5,), F32(2.5)),
+    "equal value as one for each": Case(
+        for_each, (2.5, [1.0, 2.0]), ([F32(2.5), F32(2.5)], F32(5.0), [F32(1.0), F32(2.0)])
+    ),
     "function argument": Case(mapped_by, (half, [1.0, 3.0]), [F32(0.5), F32(1.5)]),
     "federated reduce": Case(reduced, ([[1.0, 2.0], []], [0.0, 5.0]), [F32(3.0), F32(5.0)]),
     "texts": Case(echo, (["a", "", "Grüße"],), ["a", "", "Grüße"]),

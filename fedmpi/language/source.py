@@ -13,7 +13,16 @@ import numpy as np
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The layers that are not the user's.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
-_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "cli"))
+_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "interop", "cli"))
+
+
+def leave_out(folder: str) -> None:
+    """Leave a folder's code out of what counts as the user's: a package through which a program calls fedmpi."""
+    global _OURS
+    _OURS = (*_OURS, folder + os.sep)
+
+
+leave_out(os.path.dirname(np.__file__))  # NumPy's functions call the methods of values
 
 
 def user_location() -> str:
@@ -44,10 +53,16 @@ def function_name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-@functools.lru_cache(maxsize=1024)
 def _text(filename: str, line: int) -> str:
-    return f"{os.path.basename(filename)}:{line}"
+    return f"{_cell(filename) or _basename(filename)}:{line}"
 
 
-# NumPy's functions call the methods of values.
-_OURS = (*_OURS, os.path.dirname(np.__file__) + os.sep)
+_basename = functools.lru_cache(maxsize=1024)(os.path.basename)
+
+
+def _cell(filename: str) -> str:
+    """Return "In[n]" if the file stands for a cell of a notebook, which IPython calls so in its own tracebacks."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    named = shell.compile.format_code_name(filename) if shell is not None else None
+    return named[1] if named is not None else ""

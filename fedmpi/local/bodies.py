@@ -8,8 +8,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
+from fedmpi.local.python_form import interpreted
 from fedmpi.local.values import ArgumentError, as_record, cast_result
 
 
@@ -48,11 +52,15 @@ class LocalBody:
 
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""
-        result = self.function(*self.python_arguments(argument))
+        result = self.run_python(self.python_arguments(argument))
         try:
             return cast_result(result, self.type.result)
         except ArgumentError as error:
             raise TypeError(f"{self.name}: result: {error}\n  at {self.where}") from None
+
+    def run_python(self, arguments: list[Any]) -> Any:
+        """Call the undecorated function."""
+        return self.function(*arguments)
 
     def __call__(self, argument: Any) -> Any:
         return self.interpret(argument)
@@ -119,7 +127,21 @@ class NumbaBody(LocalBody):
         except Exception as error:  # Numba raises many classes, AttributeError among them
             raise TypeError(refusal(self.name, self.where, error)) from None
 
+    @functools.cached_property
+    def interpreted(self) -> Any:
+        """The function as Python, its helpers included."""
+        return interpreted(self.function)
+
+    def run_python(self, arguments: list[Any]) -> Any:
+        """Call the function as Python; of numbers, what compiled code lets pass passes."""
+        with np.errstate(all="ignore"):
+            return self.interpreted(*self.given, *arguments, **self.keywords)
+
     def __call__(self, argument: Any) -> Any:
+        if debugging():
+            return self.interpret(argument)
+        if "compiled" not in self.__dict__:  # it was defined in debug mode
+            self.compile()
         return self.compiled(argument, ())
 
 

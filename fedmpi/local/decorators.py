@@ -20,6 +20,7 @@ from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.to_type import read_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody, PythonBody
+from fedmpi.local.debugging import debugging
 from fedmpi.local.infer import infer_result
 from fedmpi.local.randomness import uses_random
 
@@ -35,7 +36,7 @@ def _numba(
     running it on small probes, or declared with ``result=``, to which a result of the same kind is cast.  Arguments are
     read-only.  ``boundscheck=False`` leaves out the checks of indices in the body.
 
-    Raises `TypeError` where the body is defined if Numba cannot compile it.
+    Raises `TypeError` where the body is defined if Numba cannot compile it (in debug mode where it is first compiled).
     """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
@@ -52,7 +53,8 @@ def _numba(
     if result is None:
         body.type = FunctionType(bound.type, infer_result(body))
     _refuse_placements(name, where, body.type.result)
-    body.compile()
+    if not debugging():
+        body.compile()
     return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 

@@ -11,8 +11,10 @@ from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable, Parts
 from fedmpi.local.compiled import CompiledFunction
+from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.lifting import Lifted, LiftedParts
+from fedmpi.local.values import ArgumentError, check_normalised
 
 Resolve = Callable[[Any], Any]
 
@@ -35,12 +37,21 @@ class LocalFunction:
 
     def bound(self, resolve: Resolve) -> Callable[[Any], Any]:
         """Return the function of one normalised argument; ``resolve`` gives the value of a captured symbol."""
-        compiled = self._compiled
+        compiled = None if debugging() else self._compiled
         if compiled is not None:
             captures = [resolve(symbol) for symbol in compiled.captured]
             return lambda argument: compiled(argument, captures)
         function, interpreter = concrete(self._function, resolve), Interpreter()
+        if debugging():
+            return lambda argument: self._checked(interpreter.invoke(function, argument))
         return lambda argument: interpreter.invoke(function, argument)
+
+    def _checked(self, value: Any) -> Any:
+        try:
+            check_normalised(value, self._types[1])
+        except ArgumentError as error:
+            raise TypeError(f"debug mode: what a function returned does not have its type: {error}") from None
+        return value
 
 
 def concrete(value: Any, resolve: Resolve) -> Any:

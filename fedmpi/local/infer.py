@@ -16,18 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.calls import pack_args
-from fedmpi.language.computation import Computation
 from fedmpi.language.scopes import entered
 from fedmpi.language.to_type import type_of
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody
 from fedmpi.local.columns import PackedSequence, pack
-from fedmpi.local.compile_errors import ReturnedNoneError, not_compiled, probe_refusal, untyped_refusal
+from fedmpi.local.compile_errors import ReturnedNoneError, probe_refusal, untyped_refusal
 from fedmpi.local.freezing import frozen
 from fedmpi.local.probe import probe
+from fedmpi.local.python_form import called
 from fedmpi.local.records import element_names
-from fedmpi.local.values import as_record, cast_result
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def infer_result(body: NumbaBody) -> Type:
     Raises `TypeError` for a function that cannot be run on the probes, or returns what has no type.
     """
     failure: Exception | None = None
-    function = frozen(body.function, _called)
+    function = frozen(body.function, called)
     for integer in (0, 1):
         try:
             found = [_run(function, body, Fill(size, integer=integer)) for size in (2, 3)]
@@ -92,25 +90,6 @@ def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> Any:
     with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(*body.given, *body.python_arguments(argument), **body.keywords)
-
-
-def _called(value: Any) -> Any:
-    """Return what stands for a value of the program while the function runs as Python.
-
-    A computation takes and gives what it does in compiled code: a dtype of the same kind is cast, structs are records.
-    """
-    if not isinstance(value, Computation):
-        return value
-
-    def run(*args: Any, **keywords: Any) -> Any:
-        body = getattr(value.expression, "impl", None)
-        if not isinstance(body, NumbaBody):
-            raise AttributeError(not_compiled(value))
-        argument = pack_args(body.type.parameter, args, keywords)
-        packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter)
-        return as_record(body(packed), body.type.result)
-
-    return run
 
 
 def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:

@@ -16,6 +16,7 @@ import numba
 from numba.extending import typeof_impl
 
 from fedmpi.local.callee import callee
+from fedmpi.local.debugging import debugging
 from fedmpi.local.probe import probing
 
 JIT = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -57,7 +58,7 @@ def jit(function: F) -> F:
 class Kernel(Compiled):
     """A compiled function, a NumPy function that does the same (`twin`), and its in-place form.
 
-    Calling it runs the compiled function, or the twin while a probe runs.
+    Calling it runs the compiled function, or the twin while a probe runs and in debug mode.
 
     `in_place` is the Kernel that writes the same results, to the bit, into buffers that the caller owns, or None; on
     that Kernel `writes` gives, for each result of the functional form, the position of the argument that receives it.
@@ -81,8 +82,8 @@ class Kernel(Compiled):
         self.writes = tuple(parameters.index(name) for name in writes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the compiled function, or its twin while a probe runs."""
-        run = self.twin if probing() else self.entry
+        """Run the compiled function, or its twin while a probe runs and in debug mode."""
+        run = self.twin if probing() or debugging() else self.entry
         return run(*args, **kwargs)
 
     def __repr__(self) -> str:

@@ -5,9 +5,14 @@ While a probe runs, `Kernel` objects answer with their NumPy twins, so that noth
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+from fedmpi.local.debugging import debugging
 
 _PROBING: ContextVar[bool] = ContextVar("fedmpi_probing", default=False)
 
@@ -19,9 +24,21 @@ def probing() -> bool:
 
 @contextmanager
 def probe() -> Iterator[None]:
-    """Within the block, `probing()` is true."""
+    """Within the block, `probing()` is true, and breakpoints do nothing: a probe is no call of the user's."""
     token = _PROBING.set(True)
+    stops = [(sys, "breakpointhook")]
+    if debugging():  # elsewhere Numba refuses the module, which takes its time to load
+        stops.append((importlib.import_module("pdb"), "set_trace"))
+    before = [getattr(module, name) for module, name in stops]
+    for module, name in stops:
+        setattr(module, name, _pass_by)
     try:
         yield
     finally:
+        for (module, name), function in zip(stops, before, strict=True):
+            setattr(module, name, function)
         _PROBING.reset(token)
+
+
+def _pass_by(*args: Any, **keywords: Any) -> None:
+    """Stand for a breakpoint."""

@@ -299,6 +299,33 @@ def _function(value: Any, type_: FunctionType) -> Any:
     return value
 
 
+def check_normalised(value: Any, type_: Type) -> None:
+    """Raise `ArgumentError` unless a normalised value is exactly what its type says: nothing is cast."""
+    match type_:
+        case TensorType(dtype):
+            text = is_text(type_)
+            is_array = isinstance(value, np.ndarray | np.generic) and value.dtype == (object if text else dtype)
+            if not is_array and not (text and isinstance(value, str)):
+                raise ArgumentError(str(type_), describe(value))
+            check_shape(np.shape(value), type_, value)
+        case StructType():
+            if not isinstance(value, tuple) or len(value) != len(type_):
+                raise ArgumentError(f"{type_}, {len(type_)} elements", describe(value))
+            for index, ((name, part_type), part) in enumerate(zip(type_.items(), value, strict=True)):
+                try:
+                    check_normalised(part, part_type)
+                except ArgumentError as error:
+                    raise error.inside(name if name is not None else f"element {index}") from None
+        case SequenceType(element):
+            if not isinstance(value, PackedSequence):
+                raise ArgumentError(str(type_), describe(value))
+            for index, part in enumerate(value):
+                try:
+                    check_normalised(part, element)
+                except ArgumentError as error:
+                    raise error.inside(f"element {index}") from None
+
+
 # --- what local computations return ----------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from fedmpi.local.columns import pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import take
-from fedmpi.runtime import failures
+from fedmpi.runtime import debugging, failures
 from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.folding import Fold, homes_of, merged
@@ -71,7 +71,10 @@ def _report(call: Execution, node: Node, states: list[Any]) -> Any:
     """Merge the states of all blocks and report."""
     resolve = call.values.__getitem__
     merge, report = (call.program.function(node, which).bound(resolve) for which in (MERGE, REPORT))
+    zero = concrete(node.inputs[ZERO], resolve)
     try:
-        return report(merged(states or [concrete(node.inputs[ZERO], resolve)], merge))
+        if call.program.debug:
+            debugging.check_neutral(merge, zero, states)
+        return call.program.checked(node, report(merged(states or [zero], merge)))
     except Exception as error:
         raise failures.annotated(error, f"{call.name}: {node.op} at {node.where}, at the server") from error

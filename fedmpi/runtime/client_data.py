@@ -17,7 +17,8 @@ from fedmpi.local.storage import NotBytes, Survey, check_storage, chooses, store
 from fedmpi.local.values import ArgumentError, describe
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.ownership import assign, homes
+from fedmpi.runtime.folding import blocks_of
+from fedmpi.runtime.ownership import assign, assign_evenly, homes
 from fedmpi.runtime.plan import contains
 from fedmpi.runtime.rounds import Round
 from fedmpi.runtime.sizes import work
@@ -59,7 +60,8 @@ def check_list(values: Any) -> None:
 
 def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], storage: str) -> ClientData:
     """Pack the members that this rank owns; an error on one rank is raised on all (collective)."""
-    owner = assign([work(value, member) for value in values], hosts)
+    loads = np.fromiter((work(value, member) for value in values), dtype=np.int64, count=len(values))
+    owner = assign_evenly(loads, blocks_of(len(values)), hosts)  # whole blocks are folded where they are
     mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))

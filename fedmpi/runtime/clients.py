@@ -43,7 +43,8 @@ class ClientWork:
         call, stage = self.call, self.stage
         for node in stage.clients:
             if not node.per_client:
-                call.values[node] = call.server_value(node)  # the same for all clients: computed once
+                value = call.server_value(node)  # the same for all clients: computed once
+                call.values[node] = call.program.checked(node, value)
         if self.sums is not None:
             self.sums.limits[:] = call.limits(stage)
         if not self._run_loop():
@@ -125,7 +126,7 @@ class ClientWork:
             values = _ClientValues(call, position)
             for node, action in steps:
                 try:
-                    values.local[node] = action(values)
+                    values.local[node] = call.program.checked(node, action(values))
                 except Exception as error:
                     raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
             if stage.reductions:

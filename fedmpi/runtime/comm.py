@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.runtime import launch
+from fedmpi.runtime import cores, launch
 from fedmpi.runtime.stderr import say
 
 __all__ = ["Communicator", "Departure", "is_active", "opened", "watch_openings"]
@@ -100,7 +100,7 @@ class Communicator:
         self.size: int = self._comm.Get_size()
         self.host = socket.gethostname()
         self.cores = len(os.sched_getaffinity(0))
-        self.ranks_on_node, node_cores = self._survey_node()
+        self.ranks_on_node, node_cores = cores.survey(self._comm, mpi)
         self.call = 0
         self.doing = ""
         self.departed: dict[int, Departure] = {}  # by rank
@@ -124,17 +124,6 @@ class Communicator:
     def mpi(self) -> Any:
         """The module mpi4py.MPI, for those who measure what it does without fedmpi."""
         return self._mpi
-
-    def _survey_node(self) -> tuple[int, int]:
-        """Return how many ranks share this rank's node, and how many cores they may run on between them."""
-        node = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED, self.rank)
-        mask = np.zeros(1024, np.uint8)  # the kernel's largest CPU set has 8,192 bits
-        for core in os.sched_getaffinity(0):
-            mask[core >> 3] |= 1 << (core & 7)
-        node.Allreduce(self._mpi.IN_PLACE, mask, self._mpi.BOR)
-        ranks: int = node.Get_size()
-        node.Free()
-        return ranks, int(np.unpackbits(mask).sum())
 
     # Collectives of a round.
 

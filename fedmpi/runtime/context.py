@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
+from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.context import get_default_context
+from fedmpi.language.expressions import free
+from fedmpi.language.placements import CLIENTS, SERVER
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
+from fedmpi.local.columns import pack
+from fedmpi.local.debugging import debugging
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
-from fedmpi.local.values import ArgumentError, describe, normalise, present
+from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
 from fedmpi.runtime import records
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, parts_of, refuse, split
+from fedmpi.runtime.arguments import check, parts_of, refuse
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
@@ -73,7 +78,7 @@ class MpiContext:
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
-        self._local: dict[Computation, Callable[[Any], Any]] = {}
+        self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
 
     @property
@@ -124,23 +129,26 @@ class MpiContext:
                         functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(functions))
+        key = (computation, tuple(functions), debugging())
         if key not in self._programs:
             raises = self.nonfinite == "raise"
             plan = build(computation, functions)
-            self._programs[key] = Program(plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse)
+            self._programs[key] = Program(
+                plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse, debug=debugging()
+            )
         return self._programs[key]
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
-        if computation not in self._local:
-            self._local[computation] = local_function(computation.expression, computation.name)
+        key = (computation, debugging())
+        if key not in self._local:
+            self._local[key] = local_function(computation.expression, computation.name)
         try:
             value = None if parameter is None else _normalised(argument, parameter)
         except ArgumentError as error:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
-        returned = self._local[computation](value)
+        returned = self._local[key](value)
         return present_with_functions(returned, result)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -179,14 +187,17 @@ def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"MpiContext: {name} must be {expected}, found {value!r}")
 
 
-def _normalised(argument: Any, type_: Type) -> Any:
+def _normalised(argument: Any, type_: Type, path: tuple[str, ...] = ()) -> Any:
     """Normalise an argument that may hold computations."""
     if isinstance(type_, FunctionType):
-        return function_value(argument, type_, ())
+        return function_value(argument, type_, path)
     if isinstance(type_, StructType) and contains(type_, FunctionType):
-        parts = split(argument, type_)
-        return tuple(function_value(v, t, p) if isinstance(t, FunctionType) else _normalised(v, t) for p, t, v in parts)
-    return normalise(argument, type_)
+        items = zip(type_.items(), struct_parts(argument, type_), strict=True)
+        return tuple(
+            _normalised(part, t, (*path, name if name is not None else str(i)))
+            for i, ((name, t), part) in enumerate(items)
+        )
+    return check(argument, type_, path) if path else normalise(argument, type_)
 
 
 def _result(execution: Execution, value: Any, type_: Type) -> Any:
@@ -204,9 +215,26 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
         if execution.comm.rank != 0:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
-    if type_.placement.uri == "server" and execution.comm.rank != 0:
+    if type_.placement is SERVER and execution.comm.rank != 0:
         return Placeholder(type_)
+    if type_.placement is CLIENTS and not type_.all_equal:
+        return _for_each(execution, execution.values[value], type_)
     return present(execution.values[value], type_.member)
+
+
+def _for_each(execution: Execution, value: Any, type_: FederatedType) -> Any:
+    """Return a value that is the same at all clients where the result has one for each."""
+    if execution.num_clients is None:  # on all ranks alike
+        raise ValueError(
+            f"{execution.name}: the number of clients is not known: no argument at the clients tells it; "
+            "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
+        )
+    if execution.gathered is None:
+        column = pack(type_.member, [value] * len(execution.mine))
+        return ClientData(type_.member, execution.owner, execution.comm.rank, column)
+    if execution.comm.rank != 0:
+        return Placeholder(type_)
+    return [present(value, type_.member) for _ in range(execution.num_clients)]
 
 
 def default_context() -> MpiContext:
@@ -246,7 +274,7 @@ def client_data_from_arrays(
 
 
 def replicate(value: Any) -> Any:
-    """Return on every rank what ``value`` is on rank 0 (collective): arrays, numbers, texts and containers of them."""
+    """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
     return get_default_context().replicate(value)  # type: ignore[attr-defined]
 
 
@@ -257,11 +285,37 @@ def is_server() -> bool:
 
 def plan(computation: Computation) -> Plan:
     """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    if not isinstance(computation, Computation):
-        raise TypeError(f"plan: computation must be a computation, found {describe(computation)}")
-    made = build(computation)
+    return planned("plan", computation)
+
+
+def planned(operation: str, computation: Any) -> Plan:
+    """Return the plan of a computation for ``operation``, whose errors name it."""
+    shown = shown_computation(operation, computation)
+    if contains(shown.type_signature.parameter, FunctionType):
+        raise TypeError(
+            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
+            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        )
+    if any(free(shown.expression)):
+        raise TypeError(
+            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
+            f"  at {user_location()}"
+        )
+    made = build(shown)
     made.mode = getattr(get_default_context(), "reduction", made.mode)
     return made
+
+
+def shown_computation(operation: str, computation: Any) -> Computation:
+    """Return a computation that is to be shown; raise `TypeError` for what is none, or has no type."""
+    if isinstance(computation, Computation):
+        return computation
+    hint = ""
+    if isinstance(computation, PolymorphicComputation):
+        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
+    raise TypeError(
+        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
+    )
 
 
 __all__ = [

@@ -23,7 +23,7 @@ from fedmpi.local.interpret import Interpreter
 from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import take
 from fedmpi.local.values import ArgumentError
-from fedmpi.runtime import failures
+from fedmpi.runtime import debugging, failures
 from fedmpi.runtime.aggregate import aggregate
 from fedmpi.runtime.arguments import check, client_count, common_count, label, pack_members, parts_of
 from fedmpi.runtime.client_data import moved
@@ -33,7 +33,7 @@ from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.log import logger
-from fedmpi.runtime.ownership import assign, hash_of, homes
+from fedmpi.runtime.ownership import assign, assign_blocks, hash_of, homes
 from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
@@ -59,6 +59,7 @@ class Execution(Round):
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = np.empty(0, dtype=np.uint8)
         self.homes: list[int] = []  # hashes of the arguments' clients and their ranks
+        self.lists: dict[Node, int] = {}  # in debug mode: hashes of the arguments that are lists
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
         self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
         self.blocks_are_whole = True
@@ -111,6 +112,8 @@ class Execution(Round):
                         self.moves.append((node, value))
                 self.values[node], self.positions[node] = value.as_type(node.member)
             else:
+                if self.program.debug:
+                    self.lists[node] = debugging.list_hash(value, node.member, path)
                 self.values[node] = pack_members(value, node.member, self.mine.tolist(), path)
                 self.positions[node] = np.arange(len(self.mine))
 
@@ -141,9 +144,7 @@ class Execution(Round):
         """Return the owners of clients with these loads: whole blocks, if they are folded and all ranks have some."""
         if not self.program.folds or len(self.hosts) > BLOCKS // 4:
             return assign(loads, self.hosts)
-        blocks = blocks_of(len(loads))
-        owner: Ranks = assign(np.bincount(blocks, weights=loads).astype(np.int64), self.hosts)[blocks]
-        return owner
+        return assign_blocks(loads, blocks_of(len(loads)), self.hosts)
 
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
@@ -192,7 +193,7 @@ class Execution(Round):
     def serve(self, stage: Stage) -> None:
         """Run the server's part of a stage (rank 0)."""
         for node in stage.server:
-            self.values[node] = self.server_value(node)
+            self.values[node] = self.program.checked(node, self.server_value(node))
 
     def server_value(self, node: Node) -> Any:
         resolve = self.values.__getitem__
@@ -216,6 +217,8 @@ class Execution(Round):
         status, nbytes = self.announce(level, 0 if payload is None else len(payload))
         if status:
             self.raise_of(0)
+        if self.program.debug:
+            debugging.compare(self, level)
         if ready.sent and self.comm.size > 1:  # of no bytes, maybe
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
@@ -223,12 +226,14 @@ class Execution(Round):
                 self.values.update(zip(ready.sent, ready.parcel.unpacked(buffer), strict=True))
         for node in stage.broadcasts:
             self.values[node] = self.values[node.inputs[0]]
+            if self.program.debug:
+                self.attempt(functools.partial(self.program.checked, node, self.values[node]))
 
     def announce(self, level: int, payload: int) -> tuple[int, int]:
         """Return rank 0's status and payload: in the call's header, or in the word before a later stage."""
         if level == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
-            program = f"{self.name} ({self.plan.computation.where})"
+            program = f"{'[debug] ' * self.program.debug}{self.name} ({self.plan.computation.where})"
             fingerprint = self.program.fingerprint ^ (self.stays << 3)  # only some ranks would wait in `gather`
             server = self.open(fingerprint, clients, program, payload, self.arguments_hash())
             return server.status, server.payload
@@ -288,7 +293,7 @@ class Execution(Round):
 
     def finish(self, node: Node, sums: Any, index: int) -> Any:
         try:
-            return sums.result(index, self.num_clients or 0)
+            return self.program.checked(node, sums.result(index, self.num_clients or 0))
         except Exception as error:
             raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
 

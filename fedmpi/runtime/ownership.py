@@ -17,6 +17,7 @@ import numpy as np
 from fedmpi.local.client_data import Ranks
 
 _CHUNK = 1 << 16  # clients dealt at a time: a Python number of each takes 32 bytes
+_EVEN = 1.02  # how much more than it must a rank may have to do
 _LONG = 256  # clients of one size, from which it pays to deal them at once
 
 
@@ -53,6 +54,22 @@ def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) ->
         else:
             owner[order[start:stop]] = loads.deal(most - work[start:stop].astype(np.int64))
     return owner
+
+
+def assign_blocks(sizes: np.ndarray[Any, Any], blocks: np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:
+    """Return owners for which the clients of a block (int64[clients], ascending) are together on one rank."""
+    owner: Ranks = assign(np.bincount(blocks, weights=sizes).astype(np.int64), ranks)[blocks]
+    return owner
+
+
+def assign_evenly(sizes: np.ndarray[Any, Any], blocks: np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:
+    """Return owners that keep blocks together where that costs next to no balance, and the best ones otherwise."""
+    work = np.maximum(np.asarray(sizes, dtype=np.int64), 1)
+    least = max(work.sum() / len(ranks), work.max(initial=0))  # of the largest load, however clients are dealt
+    owner = assign_blocks(work, blocks, ranks)
+    if np.bincount(owner, weights=work).max(initial=0) <= _EVEN * least:
+        return owner
+    return assign(sizes, ranks)
 
 
 def _pieces(work: np.ndarray[Any, Any]) -> Iterator[tuple[int, int, bool]]:

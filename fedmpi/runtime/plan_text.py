@@ -1,14 +1,17 @@
-"""The plan as text."""
+"""The plan as steps, and as text."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fedmpi.language.types import StructType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
+from fedmpi.local.debugging import debugging
 from fedmpi.runtime.folding import BLOCKS
-from fedmpi.runtime.plan import Node, Plan
+from fedmpi.runtime.plan import Node, Plan, has_placements
 from fedmpi.runtime.program import ACCUMULATE, APPLYING, Program, folding_state, has_open_dimensions
 from fedmpi.runtime.reduction import Layout
 
@@ -26,9 +29,31 @@ def nbytes(type_: Type) -> int | None:
     return total
 
 
+class Lane(enum.Enum):
+    """Where a step of a plan happens, or which way it goes."""
+
+    SERVER = "server: "
+    CLIENTS = "clients, "
+    DOWN = "↓"
+    UP = "↑"
+    AGREE = "↕"
+    ALONE = "·"  # on every rank, without the others
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a plan: ``text`` without the word that says where it happens."""
+
+    lane: Lane
+    text: str
+
+    def __str__(self) -> str:
+        return (self.lane.value if self.lane in (Lane.SERVER, Lane.CLIENTS) else "") + self.text
+
+
 def text(plan: Plan) -> str:
     """Return the plan, one line a step."""
-    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {line}" for line in _lines(plan))])
+    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {step}" for step in steps(plan))])
 
 
 def _bytes(nodes: list[Node]) -> str:
@@ -40,35 +65,40 @@ def _bytes_of(types: list[Type]) -> str:
     return "bytes as the values have" if size is None else f"{size:,} B"
 
 
-def _lines(plan: Plan) -> Iterator[str]:
-    program = Program(plan, plan.mode)
-    yield "header 96 B"
+def steps(plan: Plan) -> Iterator[Step]:
+    """Yield what happens in a call, in order."""
+    if not has_placements(plan.computation):
+        yield Step(Lane.ALONE, "nothing is sent: it runs where it is called, on every rank that calls it")
+        return
+    program = Program(plan, plan.mode, debug=debugging())
+    yield Step(Lane.DOWN, "header 96 B")
     for level, stage in enumerate(plan.stages):
         ready = program.levels[level]
         for node in stage.server:
             if node.op in APPLYING:
-                yield f"server: {_function(node)}"
+                yield Step(Lane.SERVER, _function(node))
         if ready.confirms:
-            yield "word 16 B"
+            yield Step(Lane.DOWN, "word 16 B")
         if stage.broadcasts:
-            yield f"Bcast {_bytes(ready.sent)}"
+            yield Step(Lane.DOWN, f"Bcast {_bytes(ready.sent)}")
         maps = [_function(node) for node in stage.clients if node.op in APPLYING]
         folds = [_function(node, ACCUMULATE) for node in stage.folds]
         if ready.steps or stage.reductions or folds:
             reason = program.unfused(level)
             how = "one compiled loop" if reason is None else f"one by one, for {reason}"
             sums = [f"{n.op} at {n.where}" for n in stage.reductions]
-            yield f"clients, {how}: {'; '.join([*maps, *sums, *folds])}"
+            yield Step(Lane.CLIENTS, f"{how}: {'; '.join([*maps, *sums, *folds])}")
         if ready.arrives:
-            yield "agreement 32 B"
+            yield Step(Lane.AGREE, "agreement 32 B")
         if stage.reductions:
             yield from _reduce(program.layout(level))
         if folds:
-            yield f"Gather {_bytes_of([folding_state(n) for n in stage.folds])} for each of at most {BLOCKS} blocks"
+            size = _bytes_of([folding_state(n) for n in stage.folds])
+            yield Step(Lane.UP, f"Gather {size} for each of at most {BLOCKS} blocks")
         for node in stage.folds:
-            yield f"server: merges in a tree, and report of {node.op} at {node.where}"
+            yield Step(Lane.SERVER, f"merges in a tree, and report of {node.op} at {node.where}")
     if plan.gathered:
-        yield f"Gather {_bytes(plan.gathered)} a client to rank 0"
+        yield Step(Lane.UP, f"Gather {_bytes(plan.gathered)} a client to rank 0")
 
 
 def counted(number: int, noun: str) -> str:
@@ -76,11 +106,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _reduce(layout: Layout | None) -> Iterator[str]:
+def _reduce(layout: Layout | None) -> Iterator[Step]:
     """Yield what goes up: how many sums, of which kind, of how many bytes."""
     if layout is None:
-        yield "sizes: one gather to all, agreement 32 B"
-        yield "Reduce: bytes as the values have"
+        yield Step(Lane.AGREE, "sizes: one gather to all, agreement 32 B")
+        yield Step(Lane.UP, "Reduce: bytes as the values have")
         return
     parts = []
     if layout.plain:
@@ -92,7 +122,7 @@ def _reduce(layout: Layout | None) -> Iterator[str]:
         parts.append(f"{counted(layout.secure, 'masked sum')}, {16 * layout.secure:,} B")
     if layout.ordered:
         parts.append(f"{counted(layout.ordered, 'least or greatest value')}, {8 * layout.ordered:,} B")
-    yield f"Reduce {' and '.join(parts) if parts else 'nothing'}"
+    yield Step(Lane.UP, f"Reduce {' and '.join(parts) if parts else 'nothing'}")
 
 
 def _function(node: Node, position: int = 0) -> str:

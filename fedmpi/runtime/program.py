@@ -13,6 +13,7 @@ from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
 from fedmpi.local.messages import Parcel
+from fedmpi.runtime import debugging
 from fedmpi.runtime.log import logger
 from fedmpi.runtime.plan import SELECTIONS, UPWARD, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
@@ -36,15 +37,23 @@ class Program:
     """A plan with its functions and loops compiled when first needed; kept for all calls of a computation.
 
     ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
-    errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays).
+    errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays); ``debug`` whether it
+    is run in debug mode.
     """
 
     def __init__(
-        self, plan: Plan, mode: str = "exact", *, raises_nonfinite: bool = False, fuse: bool | None = None
+        self,
+        plan: Plan,
+        mode: str = "exact",
+        *,
+        raises_nonfinite: bool = False,
+        fuse: bool | None = None,
+        debug: bool = False,
     ) -> None:
         self.plan, self.mode, self.raises_nonfinite, self.fuse = plan, mode, raises_nonfinite, fuse
-        # Ranks that take sums in different ways must not meet.
-        self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite)
+        self.debug = debug
+        # Ranks that take sums in different ways, or of which only some are in debug mode, must not meet.
+        self.fingerprint = plan.fingerprint ^ (2 * MODES.index(mode) + raises_nonfinite) ^ (debug << 4)
         self._functions: dict[tuple[Node, int], LocalFunction] = {}
         self._layouts: dict[int, Layout | None] = {}
         self._sums: dict[int, Accumulator] = {}
@@ -59,6 +68,12 @@ class Program:
             self._functions[node, position] = LocalFunction(function, type_.parameter, type_.result, self.plan.name)
         return self._functions[node, position]
 
+    def checked(self, node: Node, value: Any) -> Any:
+        """Return the value of a node; in debug mode raise `TypeError` if it does not have its type."""
+        if self.debug:
+            debugging.check(node, value)
+        return value
+
     def fuses(self, level: int, clients: int, *, sparse: bool) -> bool:
         """Tell whether a rank's clients are to be run by a compiled loop.
 
@@ -66,6 +81,8 @@ class Program:
         compiled at once, anything else when so many clients have been run that it goes on.  Sparse rows always: a
         client run from Python would get them as arrays, with other last bits.
         """
+        if self.debug:
+            return False
         if self.fuse is not None:
             return self.fuse
         if sparse:
@@ -80,6 +97,8 @@ class Program:
         """Return why a stage cannot be one compiled loop; None if it can."""
         from fedmpi.runtime.loop import reason_against
 
+        if self.debug:
+            return "debug mode"
         return reason_against(self.plan, self.plan.stages[level], self.layout(level))
 
     def loop(self, level: int, forms: Forms, *, folds: bool = True) -> ClientLoop | None:
@@ -169,8 +188,9 @@ class Program:
             steps=steps_of(stage),
             sent=sent,
             parcel=Parcel([node.member for node in sent]),
-            arrives=number == 0 or bool(stage.clients or stage.reductions or stage.folds),
-            confirms=number > 0 and (fallible or bool(stage.broadcasts or before.folds)),
+            # In debug mode anything can be refused, anywhere.
+            arrives=number == 0 or self.debug or bool(stage.clients or stage.reductions or stage.folds),
+            confirms=number > 0 and (fallible or self.debug or bool(stage.broadcasts or before.folds)),
         )
 
     @functools.cached_property

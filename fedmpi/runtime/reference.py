@@ -19,8 +19,10 @@ from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import PackedSequence, pack
+from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
+from fedmpi.runtime import debugging as debug_checks
 from fedmpi.runtime import records, reference_sums
 from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
@@ -84,7 +86,7 @@ class ReferenceContext:
         semantics = _Reference(clients, self.nonfinite == "raise")
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
-        return _present(semantics.invoke(function, value), type_.result, resident)
+        return _present(semantics.invoke(function, value), type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -177,6 +179,8 @@ class _Reference(Interpreter):
                 function, value = args
                 if expr.type.placement is not CLIENTS:
                     return self.invoke(function, value)
+                if expr.type.all_equal:
+                    return Everywhere(self.invoke(function, value.value))
                 return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(self.members(value))))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
@@ -227,6 +231,8 @@ class _Reference(Interpreter):
             for i in range(block * len(members) // count, (block + 1) * len(members) // count):
                 state = self._for_client(accumulate, (state, members[i]), i, "federated_aggregate")
             states.append(state)
+        if debugging():
+            debug_checks.check_neutral(lambda pair: self.invoke(merge, pair), zero, states)
         while len(states) > 1:
             pairs = [states[i : i + 2] for i in range(0, len(states), 2)]
             states = [self.invoke(merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -273,17 +279,19 @@ class _Reference(Interpreter):
         return tuple(self._zipped(part, index) for part in value)
 
 
-def _present(value: Any, type_: Type, resident: bool) -> Any:
+def _present(value: Any, type_: Type, resident: bool, semantics: _Reference) -> Any:
     """Return a result as Python values: a list for a value at the clients, the member where all are equal."""
     match type_:
         case FederatedType(member):
+            if isinstance(value, Everywhere) and not type_.all_equal:
+                value = AtClients(semantics.members(value))
             if isinstance(value, AtClients):
                 if resident:
                     return ClientData(member, np.zeros(len(value.members), np.int32), 0, pack(member, value.members))
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():
-            return rebuild(type_, [_present(v, t, resident) for v, t in zip(value, type_, strict=True)])
+            return rebuild(type_, [_present(v, t, resident, semantics) for v, t in zip(value, type_, strict=True)])
         case FunctionType():
             return as_computation(value, type_)
     return present(value, type_)

@@ -24,7 +24,7 @@ from fedmpi.runtime.rounds import Round
 
 
 def encode(value: Any) -> np.ndarray[Any, Any]:
-    """Return a nest of arrays, numbers and texts as bytes."""
+    """Return a nest of arrays, numbers, texts and bytes as bytes."""
     arrays: list[np.ndarray[Any, Any]] = []
     text = json.dumps(_describe(value, arrays)).encode("utf-8")
     pieces = [np.array([len(text)], dtype=np.int64).tobytes(), text, *(a.tobytes() for a in arrays)]
@@ -34,7 +34,7 @@ def encode(value: Any) -> np.ndarray[Any, Any]:
 def _describe(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.hasobject:
-            return {"texts": np.asarray(value).tolist()}
+            return {"texts": _describe(np.asarray(value).tolist(), arrays)}
         arrays.append(np.ascontiguousarray(value))
         return {
             "array": value.dtype.str if value.dtype.isbuiltin else value.dtype.name,
@@ -43,6 +43,9 @@ def _describe(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
         }
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
+    if isinstance(value, bytes):
+        arrays.append(np.frombuffer(value, dtype=np.uint8))
+        return {"bytes": len(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return {"plain": value}
     if isinstance(value, Mapping):
@@ -54,7 +57,8 @@ def _describe(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, list | tuple):
         return {"list" if isinstance(value, list) else "tuple": [_describe(v, arrays) for v in value]}
     raise TypeError(
-        f"replicate: value must be made of arrays, numbers, texts and containers of them, found {describe(value)}"
+        "replicate: value must be made of arrays, numbers, texts, bytes and containers of them, "
+        f"found {describe(value)}"
     )
 
 
@@ -76,7 +80,10 @@ def _rebuild(description: Any, raw: bytes, at: int) -> tuple[Any, int]:
         array = np.frombuffer(raw, dtype=dtype, count=count, offset=at).reshape(shape).copy()
         return (array[()] if scalar else array), at + count * dtype.itemsize
     if kind == "texts":
-        return np.array(content, dtype=object), at
+        texts, at = _rebuild(content, raw, at)
+        return np.array(texts, dtype=object), at
+    if kind == "bytes":
+        return raw[at : at + content], at + content
     if kind == "complex":
         return complex(*content), at
     if kind == "plain":

@@ -42,6 +42,16 @@ def test_returned_functions_are_called_later(comm, context):
     assert fm.replicate(fc(lambda v: fm.federated_map(add_two, v), AT_CLIENTS(F32))([1.0, 2.0])) == [F32(3.0), F32(4.0)]
 
 
+def test_structs_of_functions_may_be_nested(comm):
+    nested = fm.to_type({"outer": TO_FLOAT, "inner": [TO_FLOAT, F32]})
+    program = fc(lambda given, x: given.outer(given.inner[0](x)) + given.inner[1], nested, F32)
+    same(program, {"outer": half, "inner": [python_half, 1.0]}, 4.0, want=F32(2.0))
+    for context in (fm.MpiContext(), fm.ReferenceContext()):
+        fm.set_default_context(context)
+        with pytest.raises(TypeError, match=r"given\.inner\.1: expected float32, found str 'a'"):
+            program({"outer": half, "inner": [half, "a"]}, 4.0)
+
+
 @pytest.mark.parametrize("context", [fm.MpiContext, fm.ReferenceContext])
 def test_returned_functions_keep_what_they_captured(comm, context):
     fm.set_default_context(context())

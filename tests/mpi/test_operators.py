@@ -78,6 +78,27 @@ def test_extremes_of_structs_beside_sums_travel_in_one_reduce(comm, fuse, monkey
     assert len(calls) == (comm.size > 1)
 
 
+@FUSE
+@pytest.mark.parametrize("reduction", ["float64", "fast"])
+def test_all_kinds_of_sums_together(comm, fuse, reduction):
+    together = fc(
+        lambda x, y: (
+            fm.federated_mean(x),
+            fm.federated_secure_sum(y, 100),
+            fm.federated_max((x, y)),
+            fm.federated_sum((y, x)),
+            fm.federated_secure_modular_sum(y, 3),
+        ),
+        clients(F32),
+        clients((I32, [2])),
+    )
+    fm.set_default_context(fm.MpiContext(fuse=fuse, reduction=reduction))
+    got = fm.replicate(together([F32(i) for i in range(8)], [np.array([i, 10], I32) for i in range(8)]))
+    mean, total, (first, second), (again, whole), rest = got
+    assert (mean, first, whole) == (3.5, 7.0, 28.0)
+    assert [x.tolist() for x in (total, second, again, rest)] == [[28, 80], [7, 10], [28, 80], [1, 2]]
+
+
 def test_extremes_of_open_dimensions(comm):
     extremes = fc(lambda x: (fm.federated_min(x), fm.federated_max(x)), clients((F32, [None])))
     least, greatest = run(None, extremes, [np.array([1, 5], F32), np.array([2, 3], F32)])
@@ -237,157 +258,3 @@ def test_select_takes_any_max_key_and_keys_made_on_the_way(comm, fuse):
         *SELECTED[1:],
     )
     assert run(fuse, parts, [0, 1, 4, 2], 2**31 - 1, MATRIX) == 12
-
-
-# --- aggregate ---
-
-
-@fm.numba_computation(F32, F32)
-def decay(state, x):
-    return state * np.float32(0.9) + x
-
-
-@fm.numba_computation(F32, F32)
-def combine(left, right):
-    return left - right * np.float32(0.3)
-
-
-@fm.numba_computation(F32)
-def doubled(state):
-    return np.float64(state) * 2
-
-
-def by_hand(numbers):
-    """Return what the blocks and the tree of an aggregate come to, written out once more."""
-    count = min(len(numbers), 64)
-    states = []
-    for b in range(count):
-        state = F32(0.25)
-        for x in numbers[b * len(numbers) // count : (b + 1) * len(numbers) // count]:
-            state = F32(F32(state * F32(0.9)) + x)
-        states.append(state)
-    while len(states) > 1:
-        pairs = zip(states[::2], states[1::2], strict=False)
-        merged = [F32(a - F32(b * F32(0.3))) for a, b in pairs]
-        states = merged + states[2 * len(merged) :]
-    return np.float64(states[0] if states else F32(0.25)) * 2
-
-
-DECAYED = fc(lambda x: fm.federated_aggregate(x, 0.25, decay, combine, doubled), clients(F32))
-
-
-@FUSE
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 63, 64, 65, 200])
-def test_aggregate_folds_blocks_and_merges_in_a_tree(comm, fuse, count):
-    numbers = [F32(x) for x in np.random.default_rng(count).normal(size=count)]
-    want = by_hand(numbers)
-    assert np.isclose(run(fuse, DECAYED, numbers), want, rtol=1e-5)
-    for trains in (False, True):
-        assert run(fuse, DECAYED, numbers, server_trains=trains) == run(fuse, DECAYED, numbers)
-
-
-@FUSE
-def test_aggregate_where_a_block_is_on_several_ranks(comm, fuse):
-    numbers = [F32(x) for x in np.random.default_rng(0).normal(size=300)]
-    fm.set_default_context(fm.MpiContext(fuse=fuse))
-    data = fm.client_data(numbers, F32)
-    chosen = np.random.default_rng(1).permutation(300)[:150]
-    program = fc(
-        lambda x: fm.federated_aggregate(fm.federated_map(twice, x), 0.25, decay, combine, doubled), clients(F32)
-    )
-    got = fm.replicate((program(data.select(chosen)), DECAYED(data.select(chosen))))
-    want = [fm.ReferenceContext().invoke(p, [numbers[i] for i in chosen]) for p in (program, DECAYED)]
-    assert_same(list(got), want, bits=True)
-
-
-@fm.numba_computation(F32)
-def twice(x):
-    return x * 2
-
-
-@FUSE
-def test_aggregate_of_the_mean_of_a_tutorial(comm, fuse):
-    state = collections.OrderedDict(total=F32, count=I32)
-
-    @fm.numba_computation(state, F32)
-    def accumulate(s, x):
-        return {"total": s.total + x, "count": s.count + 1}
-
-    @fm.numba_computation(state, state)
-    def merge(a, b):
-        return {"total": a.total + b.total, "count": a.count + b.count}
-
-    @fm.numba_computation(state)
-    def report(s):
-        return s.total / np.float32(s.count)
-
-    mean = fc(
-        lambda x: fm.federated_aggregate(x, collections.OrderedDict(total=0.0, count=0), accumulate, merge, report),
-        clients(F32),
-    )
-    assert run(fuse, mean, [F32(i) for i in range(1, 8)]) == 4.0
-    text = str(fm.plan(mean))
-    assert "clients, one compiled loop: federated_aggregate of accumulate at test_operators.py:" in text
-    assert "Gather 8 B for each of at most 64 blocks" in text
-    assert "server: merges in a tree, and report of federated_aggregate at test_operators.py:" in text
-
-
-def test_aggregate_of_states_of_any_size(comm):
-    grow = fm.to_type((I32, [None]))
-
-    @fm.python_computation(grow, I32, result=grow)
-    def longer(state, x):
-        return np.append(state, np.int32(x))
-
-    @fm.numba_computation(grow, grow, result=grow)
-    def join(a, b):
-        return np.concatenate((a, b))
-
-    listed = fc(lambda x: fm.federated_aggregate(x, np.zeros(0, I32), longer, join, fc(lambda s: s)), clients(I32))
-    assert run(None, listed, list(range(100, 170))).tolist() == list(range(100, 170))
-    assert run(None, listed, []).tolist() == []
-
-
-@FUSE
-def test_aggregate_beside_sums_and_after_a_broadcast(comm, fuse):
-    program = fc(
-        lambda x, s: (
-            fm.federated_sum(x),
-            fm.federated_aggregate(
-                fm.federated_map(decay, (fm.federated_broadcast(s), x)), 0.0, decay, combine, doubled
-            ),
-            fm.federated_aggregate(fm.federated_broadcast(s), 0.0, decay, combine, doubled),
-            fm.federated_min(x),
-        ),
-        clients(F32),
-        server(F32),
-    )
-    run(fuse, program, [F32(i) for i in range(11)], F32(3))
-
-
-@FUSE
-@pytest.mark.parametrize("at", ["accumulate", "merge", "report"])
-def test_errors_in_the_functions_of_an_aggregate(comm, fuse, at):
-    @fm.numba_computation(I32, I32)
-    def accumulate(state, x):
-        if x == 3 and at == "accumulate":
-            raise ZeroDivisionError("an odd client")
-        return state + x
-
-    @fm.numba_computation(I32, I32)
-    def merge(a, b):
-        if a == 0 and b == 1 and at == "merge":
-            raise ZeroDivisionError("an odd pair")
-        return a + b
-
-    @fm.numba_computation(I32)
-    def report(state):
-        if state == 28 and at == "report":
-            raise ZeroDivisionError("an odd state")
-        return state
-
-    total = fc(lambda x: fm.federated_aggregate(x, 0, accumulate, merge, report), clients(I32))
-    fm.set_default_context(fm.MpiContext(fuse=fuse))
-    text = raises_everywhere(comm, ZeroDivisionError, lambda: total(list(range(8))))
-    assert "federated_aggregate at test_operators.py:" in text
-    assert "client 3 of x (rank " in text if at == "accumulate" else "at the server" in text

@@ -180,3 +180,10 @@ def test_resident_results_stay_with_their_clients(comm):
     result = programs.structs.resident([{"a": 1.0, "b": [1.0, 2.0]}, {"a": 3.0, "b": [5.0, 6.0]}])
     assert fm.replicate(programs.mean_temperature(result["first"])) == F32(2.0)
     assert fm.ReferenceContext().invoke(programs.shifted, ([1.0], 1.0), resident=True).column[0] == F32(2.0)
+
+
+def test_an_equal_value_stays_as_one_for_each_client(comm):
+    both = programs.for_each.resident(2.5, [1.0, 2.0, 3.0])
+    assert fm.replicate(programs.each(both[0])) == [F32(2.5)] * 3
+    with pytest.raises(ValueError, match=r"the number of clients is not known"):
+        fm.federated_computation(lambda x: programs.each(fm.federated_broadcast(x)), fm.type_at_server(F32))(1.0)

@@ -5,7 +5,9 @@ import sys
 import numpy as np
 
 import fedmpi as fm
+from fedmpi.local.messages import Parcel
 from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.executor import Execution
 
 way = sys.argv[1]
 odd = Communicator.open().rank == 1
@@ -25,6 +27,16 @@ def total(values):
 
 def mapped(function):
     return fm.federated_computation(lambda v: fm.federated_map(function, v), AT_CLIENTS)
+
+
+def changed(reduce):
+    """Let rank 1 have another program from the second stage on."""
+
+    def replacement(call, *args):
+        reduce(call, *args)
+        call.program.fingerprint += odd
+
+    return replacement
 
 
 match way:
@@ -73,6 +85,31 @@ match way:
         both(data.select([0, 1]), data.select([2, 4] if odd else [2, 3]))
     case "offsets":
         fm.client_data_from_arrays(np.ones(8, F32), [0, 3, 8] if odd else [0, 4, 8], (F32, [None]))
+    case "debug mode":
+        with fm.debug(odd):
+            mean([1.0, 2.0])
+    case "list":
+        mean([1.0, 2.0, 4.0 if odd else 3.0])
+    case "unplaced call":
+        rank = fm.python_computation(lambda x: x + odd, F32, result=F32)
+        fm.federated_computation(lambda v: (fm.federated_sum(v), rank(1.0)), AT_CLIENTS)([1.0])
+    case "all equal":
+        fm.federated_computation(lambda v: v, fm.type_at_clients(F32, all_equal=True))(2.0 if odd else 3.0)
+    case "broadcast" | "fingerprint":
+        same = fm.federated_computation(lambda x: x, F32)
+
+        @fm.federated_computation(fm.type_at_server(F32))
+        def two_trips(start):
+            total = fm.federated_sum(fm.federated_map(same, fm.federated_broadcast(start)))
+            return fm.federated_broadcast(total)
+
+        fm.set_default_context(fm.MpiContext(num_clients=3))
+        if way == "broadcast":
+            unpacked = Parcel.unpacked
+            Parcel.unpacked = lambda parcel, data: [value + odd for value in unpacked(parcel, data)]
+        else:
+            Execution.reduce = changed(Execution.reduce)
+        two_trips(1.0)
     case "nothing":
         assert not odd or fm.replicate(mean([1.0])) == F32(1.0)
         assert odd or fm.replicate(mean([1.0])) == F32(1.0)

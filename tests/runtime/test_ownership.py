@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.runtime import ownership
-from fedmpi.runtime.ownership import assign, homes, hosts
+from fedmpi.runtime.folding import blocks_of, homes_of, is_whole, merged
+from fedmpi.runtime.ownership import assign, assign_evenly, homes, hosts
 
 few_sizes = st.lists(st.integers(0, 4), max_size=120)
 sizes_of_clients = few_sizes | st.lists(st.integers(0, 10**12), max_size=60)
@@ -94,3 +95,40 @@ def test_the_hash_tells_owners_apart():
 def test_needs_no_numba():
     code = "import sys, fedmpi.runtime.ownership as o; o.assign(range(1000), [1, 2]); sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_blocks_stay_together_where_that_costs_no_balance():
+    for clients, ranks in ((10, 3), (64, 5), (1000, 2), (1000, 4), (6400, 8)):
+        blocks = blocks_of(clients)
+        owner = assign_evenly(np.full(clients, 7), blocks, list(range(1, ranks + 1)))
+        assert is_whole(owner, blocks)
+        loads = np.bincount(owner)[1:]
+        assert loads.max() <= 1.02 * max(clients / ranks, 1) + (clients <= 64)
+    uneven = np.ones(1000, np.int64)
+    uneven[:16] = 100  # all in the first block
+    owner = assign_evenly(uneven, blocks_of(1000), [0, 1])
+    loads = np.bincount(owner, weights=uneven)
+    assert loads.max() - loads.min() <= 1
+    assert not is_whole(owner, blocks_of(1000))
+    assert len(assign_evenly(np.empty(0, np.int64), blocks_of(0), [0])) == 0
+
+
+@given(st.integers(0, 400))
+def test_blocks_are_runs_of_about_one_length(clients):
+    blocks = blocks_of(clients)
+    lengths = np.bincount(blocks) if clients else np.empty(0)
+    assert len(blocks) == clients
+    assert len(lengths) == min(clients, 64)
+    assert (np.diff(blocks) >= 0).all()
+    assert not clients or lengths.max() - lengths.min() <= 1
+    homes = homes_of(np.arange(clients) % 7, blocks)
+    assert all(len(set(homes[blocks == b].tolist())) == 1 for b in set(blocks.tolist()))
+
+
+def test_neighbours_are_merged_first():
+    def merge(pair):
+        return f"({pair[0]}{pair[1]})"
+
+    assert [merged(list("abcdefg")[:n], merge) for n in range(1, 8)] == [
+        "a", "(ab)", "((ab)c)", "((ab)(cd))", "(((ab)(cd))e)", "(((ab)(cd))(ef))", "(((ab)(cd))((ef)g))",
+    ]  # fmt: skip

