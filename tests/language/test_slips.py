@@ -239,7 +239,7 @@ def a_leaked_value():
 def arithmetic_on_placed_values():
     """add: both sides must be unplaced, found {float32}@CLIENTS and float32
     at HERE
-    hint: compute at the places: fm.federated_map(fn, (left, right)), where fn takes the members
+    hint: compute at the places: give the placed value to fm.federated_map as an argument of a function
     """
     fc(lambda x: x + 1.0, CLIENTS)
 
