@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language.calls import pack_args
-from fedmpi.language.context import get_default_context
+from fedmpi.language.context import current_context
 from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
 from fedmpi.language.scopes import Scope, current_scope, entered, leaked, tracing_scope
@@ -50,7 +50,7 @@ class Computation(FunctionSource):
             if current_scope() is not None:
                 return call(self.as_value(None), argument)
         self._check_runnable(args, kwargs)
-        return get_default_context().invoke(self, argument)
+        return current_context().invoke(self, argument)
 
     def resident(self, *args: Any, **kwargs: Any) -> Any:
         """Run like a call, but leave what is at the clients where it is: each such result is a `ClientData`.
@@ -62,7 +62,7 @@ class Computation(FunctionSource):
                 raise ContextError(f"{self.name}.resident runs a computation: it cannot be used in a traced body")
             argument = pack_args(self.type_signature.parameter, args, kwargs)
         self._check_runnable(args, kwargs)
-        return get_default_context().invoke(self, argument, resident=True)
+        return current_context().invoke(self, argument, resident=True)
 
     def _check_runnable(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._check_alive()

@@ -141,19 +141,20 @@ def check_integers(type_: Type, name: str) -> None:
 
 def check_limit(type_: Type, member: Type, name: str) -> None:
     """Refuse a limit of integers that is neither one integer nor one for each tensor of ``member``."""
-    if not _is_limit(type_, member):
+    if not is_limit(type_, member):
         hint = f"{name} is known to all: it is not placed" if is_federated(type_) else ""
         raise TypingError(f"{name} must be one integer, or one for each tensor of {member}, found {type_}", hint)
 
 
-def _is_limit(type_: Type, member: Type) -> bool:
+def is_limit(type_: Type, member: Type) -> bool:
+    """Say whether the type is one integer, or a struct like ``member`` with one integer for each of its tensors."""
     if isinstance(type_, TensorType):
         one = type_.shape is not None and None not in type_.shape and math.prod(d or 0 for d in type_.shape) == 1
         return one and kind(type_.dtype) == "int"
     if not isinstance(type_, StructType) or not isinstance(member, StructType) or len(type_) != len(member):
         return False
     pairs = zip(type_.items(), member.items(), strict=True)
-    return all(name == other and _is_limit(limit, part) for (name, limit), (other, part) in pairs)
+    return all(name == other and is_limit(limit, part) for (name, limit), (other, part) in pairs)
 
 
 def unplaced(type_: Type, name: str) -> None:

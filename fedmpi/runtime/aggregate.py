@@ -60,8 +60,8 @@ def _fold_together(call: Execution, node: Node) -> Sequence[Any]:
             try:
                 fold.add(member, int(call.blocks[client]))
             except Exception as error:
-                where = f"{call.name}: {node.op} at {node.where}: client {client} (rank {call.comm.rank})"
-                raise ClientError(client, failures.annotated(error, where)) from error
+                where = f"{call.name}: {node.op} at {node.where}: {failures.who(client, call.per_client_names)}"
+                raise ClientError(client, failures.annotated(error, where, call.comm.rank)) from error
 
     call.attempt(run)
     return fold.states
@@ -77,4 +77,4 @@ def _report(call: Execution, node: Node, states: list[Any]) -> Any:
             debugging.check_neutral(merge, zero, states)
         return call.program.checked(node, report(merged(states or [zero], merge)))
     except Exception as error:
-        raise failures.annotated(error, f"{call.name}: {node.op} at {node.where}, at the server") from error
+        raise failures.annotated(error, f"{call.name}: {node.op} at the server, {node.where}") from error
