@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The layers that are not the user's.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
 _OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "interop", "cli"))
@@ -18,6 +20,9 @@ def leave_out(folder: str) -> None:
     """Leave a folder's code out of what counts as the user's: a package through which a program calls fedmpi."""
     global _OURS
     _OURS = (*_OURS, folder + os.sep)
+
+
+leave_out(os.path.dirname(np.__file__))  # NumPy's functions call the methods of values
 
 
 Result = TypeVar("Result")

@@ -25,7 +25,7 @@ def probing() -> bool:
 
 @contextmanager
 def probe() -> Iterator[None]:
-    """Within the block, `probing()` is true, breakpoints and `print` do nothing: a probe is no call of the user's."""
+    """Within the block, `probing()` is true; breakpoints and `print` do nothing: a probe is no call of the user's."""
     token = _PROBING.set(True)
     stops = [(sys, "breakpointhook")]
     if debugging():  # elsewhere Numba refuses the module, which takes its time to load

@@ -34,10 +34,14 @@ class ArgumentError(TypeError):
         self.path.insert(0, place)
         return self
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it says, without the hint."""
         place = ", ".join(self.path)
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}{hint}"
+        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}"
+
+    def __str__(self) -> str:
+        return self.text + (f" ({self.hint})" if self.hint else "")
 
 
 class ShapeError(TypeError):
@@ -130,7 +134,7 @@ def _tensor(value: Any, type_: TensorType) -> Any:
         raise ArgumentError(
             str(type_),
             describe(value if isinstance(value, np.ndarray | np.generic) else array if array.ndim else value),
-            _cast_hint(array, dtype),
+            _cast_hint(value, array, dtype),
         )
     check_shape(array.shape, type_, array)
     with np.errstate(over="ignore"):
@@ -160,12 +164,19 @@ def _as_array(value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     return array
 
 
-def _cast_hint(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> str:
-    if array.dtype.kind not in "biufc":
+def _cast_hint(value: Any, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> str:
+    if array.dtype.kind not in "biufc" or dtype.kind == "U":
         return ""
+    if type(value) is int and _kind(dtype) == "i":
+        return f"{dtype.name} holds {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+    if type(value) is int and dtype.kind == "f":
+        return f"write {value}.0"
+    name = "bool_" if dtype.kind == "b" else dtype.name
     if array.ndim == 0:
-        return f"write np.{dtype.name}(…) where that is meant"
-    return f"write value.astype(np.{dtype.name}) where that is meant"
+        return f"write np.{name}(…) where that is meant"
+    if isinstance(value, list | tuple):
+        return f"write np.array(value, np.{name}) where that is meant"
+    return f"write value.astype(np.{name}) where that is meant"
 
 
 def check_shape(shape: tuple[int, ...], type_: TensorType, found: Any = None) -> None:
@@ -192,22 +203,29 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _text(value: Any, type_: TensorType) -> Any:
-    if isinstance(value, bytes):
+    if isinstance(value, str | bytes):
+        if type_.shape not in ((), None):
+            raise ArgumentError(str(type_), describe(value))
+        return _decoded(value, type_)
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind not in "USO"
+    if numbers or not isinstance(value, np.ndarray | list | tuple) or type_.shape == ():
+        raise ArgumentError(str(type_), describe(value))
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=object)
+    texts = np.empty(array.shape, object)
+    texts.reshape(-1)[:] = [_decoded(text, type_) for text in array.reshape(-1).tolist()]
+    check_shape(texts.shape, type_, texts.astype(np.str_))
+    return texts
+
+
+def _decoded(text: Any, type_: TensorType) -> str:
+    if isinstance(text, bytes):
         try:
-            value = value.decode("utf-8")
+            return text.decode("utf-8")
         except UnicodeDecodeError:
             raise ArgumentError(str(type_), "bytes that are no UTF-8 text") from None
-    if not type_.shape:
-        if not isinstance(value, str):
-            raise ArgumentError(str(type_), describe(value))
-        return str(value)
-    array = np.asarray(value)
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind != "U" and not all(isinstance(v, str) for v in array.reshape(-1)):
-        raise ArgumentError(str(type_), describe(value))
-    check_shape(array.shape, type_, array)
-    return array.astype(object)
+    if not isinstance(text, str):
+        raise ArgumentError(str(type_), describe(text))
+    return str(text)
 
 
 def struct_parts(value: Any, type_: StructType) -> list[Any]:
@@ -216,10 +234,9 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
     if type(value) in (dict, OrderedDict) and len(value) == len(names) and all(name in value for name in names):
         return [value[name] for name in names]  # what comes round after round
     given = value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    elif hasattr(value, "__attrs_attrs__") and not isinstance(value, type):
-        value = {a.name: getattr(value, a.name) for a in value.__attrs_attrs__}
+    fields = _fields(value)
+    if fields is not None:
+        value = dict(fields) if type_.fields() else [part for _, part in fields]
     if isinstance(value, tuple) and element_names(value) is not None and None not in names:
         keys = element_names(value) or ()
         if None not in keys:
@@ -239,8 +256,19 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value))
     if len(value) != len(names):
-        raise ArgumentError(f"{type_}, {len(names)} elements", describe(value))
+        raise ArgumentError(f"{type_}, {len(names)} elements", describe(given))
     return list(value)
+
+
+def _fields(value: Any) -> list[tuple[str, Any]] | None:
+    """The fields of an instance of a dataclass or an attrs class; None for anything else."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    if hasattr(value, "__attrs_attrs__"):
+        return [(a.name, getattr(value, a.name)) for a in value.__attrs_attrs__]
+    return None
 
 
 def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:

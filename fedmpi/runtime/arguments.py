@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import InvalidNonAllEqualValueError
 from fedmpi.language.expressions import walk
@@ -21,7 +23,8 @@ from fedmpi.runtime.plan import contains
 def refuse(name: str, error: ArgumentError) -> TypeError:
     """Return the error of a call: computation, parameter, expected, found, and the user's line."""
     what = "parameter" if error.path else "the argument:"
-    return TypeError(f"{name}: {what} {error}\n  at {user_location()}")
+    hint = f"\n  hint: {error.hint}" if error.hint else ""
+    return TypeError(f"{name}: {what} {error.text}\n  at {user_location()}{hint}")
 
 
 Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value
@@ -46,6 +49,8 @@ def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: boo
     try:
         parts = [None] * len(type_) if not server and _at_server(type_) else struct_parts(argument, type_)
     except ArgumentError as error:
+        if not path and isinstance(argument, list | tuple):
+            error.hint = error.hint or "one positional argument by itself is the whole struct of arguments"
         raise (error.inside(label(path)) if path else error) from None
     out = []
     for i, ((name, part_type), part) in enumerate(zip(type_.items(), parts, strict=True)):
@@ -79,8 +84,16 @@ def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, .
         return len(value)
     raise InvalidNonAllEqualValueError(
         f"{name}: parameter {label(path)}: expected a list with one value for each client for {type_}, "
-        f"found {describe(value)}\n  at {user_location()}"
+        f"found {describe(value)}\n  at {user_location()}\n  hint: {_clients_hint(value)}"
     )
+
+
+def _clients_hint(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return "list(array) has one value for each row"
+    if isinstance(value, bool | int | float | complex | str | np.generic):
+        return "for one client it is a list of one value; a value at the server has the type fm.type_at_server(T)"
+    return "a list, a tuple or what fm.client_data made"
 
 
 def common_count(

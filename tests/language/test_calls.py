@@ -175,7 +175,7 @@ def test_functions_are_arguments():
     check(fc(lambda x: twice(fc(lambda y: y + 1.0), x), f32).expression)  # typed by its use
     with pytest.raises(TypeError, match=r"f must be \(float32 -> float32\), found \(<x=int32,y=float32> -> "):
         fc(lambda x: twice(pair, x), f32)
-    with pytest.raises(TypeError, match=r"f must be a value, found a Python function\n.*\n  hint: decorate it"):
+    with pytest.raises(TypeError, match=r"f must be a value, found a Python function\n.*\n  hint: make it one"):
         fc(lambda x: twice(lambda y: y, x), f32)
 
 
