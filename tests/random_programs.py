@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 
 import numpy as np
 
@@ -125,8 +126,7 @@ class Writer:
 
     def fold(self, value):
         element = value.type_signature.member.element
-        step = {"<a=float32,b=int32>": add_pair, "float32": add_float, "int32": add_int}[str(element)]
-        zero = {"<a=float32,b=int32>": 0.5, "float32": 0.5, "int32": 7}[str(element)]
+        zero, step = FOLDS[str(element)]
         match self.draw.below(4):
             case 0:
                 return fm.sequence_reduce(value, zero, step)
@@ -196,6 +196,12 @@ class Writer:
         report = fm.federated_computation(self.draw.one_of([same, lambda state: {"state": state, "extra": extra}]))
         if step is not None and self.draw.maybe():
             return fm.federated_aggregate(value, np.float32(0.25), step, decay_float, report)
+        if member in map(fm.SequenceType, ELEMENTS) and self.draw.maybe():
+            zero, step = FOLDS[str(member.element)]
+            state = fm.to_type(type(zero))
+            fold = fm.federated_computation(lambda s, q: fm.sequence_reduce(q, s, step), state, member)
+            merge = decay_float if state == fm.to_type(np.float32) else add_int
+            return fm.federated_aggregate(value, zero, fold, merge, report)
         match self.draw.below(3):
             case 0:  # a count
                 count = fm.federated_computation(lambda n, x: n + 1, np.int32, member)
@@ -214,6 +220,8 @@ class Writer:
         value = self.pick(lambda t: at(t, fm.CLIENTS) and all(kind(e.dtype) == "int" for e in leaves(t)))
         if value is None:
             return None
+        if self.draw.below(4):
+            value = fm.federated_map(small(value.type_signature.member), value)
         match self.draw.below(3):
             case 0:
                 return fm.federated_secure_sum(value, self.draw.one_of([9, 300, np.int64(2**40)]))
@@ -311,6 +319,22 @@ def small_keys(keys):
     return np.abs(keys) % 4
 
 
+def remainder(x):
+    """Return x % 8 of integers, or of each in a struct of them: never negative."""
+    if isinstance(x, dict):
+        return {name: remainder(part) for name, part in x.items()}
+    return tuple(map(remainder, x)) if isinstance(x, tuple | list) else x % 8
+
+
+@functools.cache
+def small(member):
+    """Return a function that makes numbers of a member which secure sums take."""
+    if isinstance(member, fm.TensorType) and None not in member.shape:
+        eight = member.dtype.type(8)  # to Numba uint64 % int64 is a float
+        return fm.numba_computation(lambda x: x % eight, member)
+    return fm.python_computation(remainder, member, result=member)
+
+
 def same(state):
     return state
 
@@ -322,6 +346,13 @@ def has_sequence(type_):
 @fm.federated_computation(np.float32, ELEMENTS[2])
 def add_pair(total, pair):
     return total + pair.a
+
+
+FOLDS = {  # of the sequences of ELEMENTS: zero and step
+    "<a=float32,b=int32>": (np.float32(0.5), add_pair),
+    "float32": (np.float32(0.5), add_float),
+    "int32": (np.int32(7), add_int),
+}
 
 
 def program_of(data):

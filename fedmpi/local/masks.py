@@ -1,10 +1,10 @@
 """Secure sums: integers under masks that cancel in the sum over all clients (docs/secure.md says what that protects).
 
-Clients stand in a circle; each shares a mask with `NEIGHBOURS` clients on either side (all others, if there are few).
-Of a pair one adds its mask, the other takes it away, modulo 2^64, or modulo the modulus of a modular sum.  The masks of
-a pair are the key stream of ChaCha20 (RFC 8439), with the reduction and the pair as the nonce, under a key that the
-server gets only if it hosts clients.  Pairs whose clients are both on this rank cancel before anything is sent, so they
-are not drawn at all.
+Clients stand in a circle, those of a rank side by side; each shares a mask with `NEIGHBOURS` clients on either side
+(all others, if there are few).  Of a pair one adds its mask, the other takes it away, modulo 2^64, or modulo the
+modulus of a modular sum.  The masks of a pair are the key stream of ChaCha20 (RFC 8439), with the reduction and the
+pair as the nonce, under a key that the server gets only if it hosts clients.  Pairs whose clients are both on this rank
+cancel before anything is sent, so they are not drawn at all.
 
 (K. Bonawitz et al., "Practical secure aggregation for privacy-preserving machine learning", CCS 2017; few neighbours
 instead of all: J. Bell et al., "Secure single-server aggregation with (poly)logarithmic overhead", CCS 2020.)
@@ -29,7 +29,18 @@ def check_inside(array: Any, limit: int) -> None:
     """Raise `ValueError` if an integer is negative or above the limit."""
     wrong = next((n for n in np.asarray(array).reshape(-1).tolist() if not 0 <= n <= limit), None)
     if wrong is not None:
-        raise ValueError(f"a number is negative or above the limit of a secure sum: {wrong} is not in 0 … {limit}")
+        raise OutsideError(wrong < 0, limit)
+
+
+class OutsideError(ValueError):
+    """Makes the ValueError in Python: to put the limit into its text would take Numba a second to compile.
+
+    The text goes to all ranks, so the client's number is not in it.
+    """
+
+    def __new__(cls, negative: bool, limit: int) -> Any:
+        found = "a negative one" if negative else "a greater one"
+        return ValueError(f"a number of a secure sum must be in 0 … {limit}, found {found}")
 
 
 @jit
@@ -51,7 +62,7 @@ def add_one_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None
         rest = limit - np.uint64(-(number + 1)) % modulus if x < 0 else np.uint64(number) % modulus
         sums[at] = (sums[at] + rest) % modulus
     elif x < 0 or np.uint64(np.int64(x)) > limit:
-        raise ValueError("a number is negative or above the limit of a secure sum")
+        raise OutsideError(x < 0, limit)
     else:
         sums[at] += np.uint64(np.int64(x))
 
@@ -63,12 +74,14 @@ def boundary(owner: Any, rank: int) -> Any:
     """
     clients = len(owner)
     reach = min(NEIGHBOURS, clients // 2)
-    mine = np.flatnonzero(owner == rank)
+    # A rank's clients side by side: however many there are, its pairs are those at its two borders.
+    circle = np.argsort(owner, kind="stable")
+    mine = np.flatnonzero(owner[circle] == rank)
     pairs = []
     for step in range(1, reach + 1):
         for other in ((mine + step) % clients, (mine - step) % clients):
-            across = owner[other] != rank
-            pairs.append(np.stack([mine[across], other[across]], axis=1))
+            across = owner[circle[other]] != rank
+            pairs.append(np.stack([circle[mine[across]], circle[other[across]]], axis=1))
             if 2 * step == clients:
                 break  # the client opposite stands on both sides
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)

@@ -8,6 +8,15 @@ import numpy as np
 
 from fedmpi.local.kernel import jit
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio: D. Knuth, The Art of Computer Programming, 6.4
+
+
+class KeyOutsideError(ValueError):
+    """Makes the ValueError in Python: to put the numbers into its text would take Numba a second to compile."""
+
+    def __new__(cls, key: int, max_key: int) -> Any:
+        return ValueError(f"a key is not in 0 to max_key: {key} is not in 0 … {max_key}")
+
 
 @jit
 def find_key(table: Any, key: Any, max_key: Any) -> Any:
@@ -17,9 +26,10 @@ def find_key(table: Any, key: Any, max_key: Any) -> Any:
     `ValueError` for a key that is not in 0 to max_key.
     """
     if key < 0 or key > max_key:
-        raise ValueError("a key is not in 0 to max_key")
+        raise KeyOutsideError(key, max_key)
     last = table.shape[0] - 1
-    at = (np.int64(key) * 40503) & last
+    mixed = np.uint64(key) * _GOLDEN
+    at = np.int64(mixed >> np.uint64(32)) & last  # its upper half: the lower one of an even key is even
     while table[at, 0] != 0 and table[at, 0] != key + 1:
         at = (at + 1) & last
     return at

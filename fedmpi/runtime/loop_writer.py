@@ -183,6 +183,8 @@ class LoopWriter:
         pair = Parts((given, self.lift(member)), StructType([state.type, member.member]))
         result = g.text(g.invoke(self.lift(node.inputs[ACCUMULATE]), pair, state.type))
         g.line(f"{state.text} = {g.helper('coerce')}({result}, {g.token(state.type)})")
+        if not arrays:
+            return  # a state of empty structs
         g.line(f"if client + 1 == len({blocks}) or {blocks}[client + 1] != {blocks}[client]:")
         g.indent += 1
         self.write(arrays, f"{blocks}[client]", state, state.type)

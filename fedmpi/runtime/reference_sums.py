@@ -77,7 +77,7 @@ def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type) 
     for client, member in enumerate(members):
         for number in np.asarray(member).reshape(-1).tolist():
             if op != "federated_secure_modular_sum" and not 0 <= number <= limit:
-                raise ValueError(f"{op}: client {client}: a number is negative or above the limit {limit}: {number}")
+                raise ValueError(f"{op}: client {client}: a number must be in 0 … {limit}, found {number}")
     shape = _common_shape(members, type_)
     total = sum((np.asarray(m).astype(object) for m in members), np.zeros(shape, object))
     if op == "federated_secure_modular_sum":

@@ -14,10 +14,13 @@ from fedmpi.runtime.comm import Communicator
 
 
 def hide(comm: Communicator, sums: Accumulator, owner: Any, hosts: Sequence[int]) -> None:
-    """Mask this rank's secure sums (collective)."""
-    key = tuple(hosts)
+    """Mask this rank's secure sums (collective).
+
+    ``hosts`` are the ranks that host clients as a rule; data may have been packed when others did.
+    """
+    key = tuple(sorted({*hosts, *np.flatnonzero(np.bincount(owner)).tolist()}))
     if key not in comm.secrets:
-        comm.secrets[key] = _shared(comm, hosts)
+        comm.secrets[key] = _shared(comm, key)
     comm.masked += 1
     pairs = masks.boundary(owner, comm.rank)
     if len(pairs):

@@ -26,7 +26,9 @@ class Selection:
 
     def _part(self, key: int) -> Any:
         if not 0 <= key <= self._max_key:
-            raise ValueError(f"a key is not in 0 to max_key: {key} is not in 0 … {self._max_key}")
+            from fedmpi.local.selecting import KeyOutsideError  # it loads Numba
+
+            raise KeyOutsideError(key, self._max_key)
         if key not in self._made:
             self._made[key] = self._function(np.int32(key))
         return self._made[key]

@@ -46,6 +46,12 @@ def test_neighbours_are_mutual_and_few():
     assert sorted(other for _, other in masks.boundary(np.arange(4), 0).tolist()) == [1, 2, 3]
 
 
+def test_a_rank_draws_masks_at_its_borders_alone():
+    owner = np.random.default_rng(0).integers(0, 3, 1000)
+    borders = 2 * sum(range(1, masks.NEIGHBOURS + 1))
+    assert [len(masks.boundary(owner, rank)) for rank in range(3)] == [borders] * 3
+
+
 def test_masks_differ_between_reductions_and_pairs():
     drawn = []
     for number, pair in ((1, (0, 1)), (2, (0, 1)), (1, (0, 2)), (1, (1, 2))):
@@ -61,9 +67,10 @@ def test_numbers_inside_and_outside(dtype):
     masks.add_inside(sums, np.int64(0), np.array([5, 0], dtype), np.uint64(5), False)
     assert sums.tolist() == [4, 3]
     for wrong in [6, *([] if np.dtype(dtype).kind == "u" else [-1])]:
-        with pytest.raises(ValueError, match="negative or above the limit"):
+        text = f"must be in 0 … 5, found a {'negative' if wrong < 0 else 'greater'} one"
+        with pytest.raises(ValueError, match=text):
             masks.add_inside(sums, np.int64(0), np.array([wrong], dtype), np.uint64(5), False)
-        with pytest.raises(ValueError, match=f"{wrong} is not in 0 … 5"):
+        with pytest.raises(ValueError, match=text):
             masks.check_inside(np.array([0, wrong], dtype), 5)
 
 

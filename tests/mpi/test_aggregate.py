@@ -166,3 +166,13 @@ def test_errors_in_the_functions_of_an_aggregate(comm, fuse, at):
     assert f"federated_aggregate at {place}test_aggregate.py:" in text
     assert f", in {at} (test_aggregate.py:" in text
     assert "client 3 of x (rank " in text if at == "accumulate" else "at the server" in text
+
+
+@FUSE
+def test_a_state_of_no_tensors(comm, fuse):
+    empty = fm.to_type(())
+    forget = fc(lambda s, x: s, empty, I32)
+    both = fc(lambda a, b: a, empty, empty)
+    program = fc(lambda x: fm.federated_aggregate(x, (), forget, both, fc(lambda s: 7, empty)), clients(I32))
+    for count in (0, 1, 5):
+        assert run(fuse, program, list(range(count))) == 7

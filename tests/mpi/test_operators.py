@@ -229,7 +229,7 @@ def test_select_refuses_keys_out_of_range(comm, fuse, wrong):
     fm.set_default_context(fm.MpiContext(fuse=fuse))
     bad = [KEYS[0], np.array([0, wrong, 1], I32), KEYS[2]]
     text = raises_everywhere(comm, ValueError, lambda: parts(bad, 4, MATRIX))
-    assert "a key is not in 0 to max_key" in text
+    assert f"a key is not in 0 to max_key: {wrong} is not in 0 … 4" in text
     assert "federated_select at test_operators.py:" in text
     assert "client 1 of k" in text
     with pytest.raises(ValueError, match=r"client 1 of k \(rank 0\): a key is not in 0 to max_key"):

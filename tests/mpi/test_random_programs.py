@@ -36,6 +36,27 @@ def outcome(context, program, argument):
         return "refused"
 
 
+def as_data(program, argument, clients, choice):
+    """Return the argument, with its lists of clients packed by two choices in three, and the lists that it stands for.
+
+    Packed lists live where the context of their own puts them, one choice is a cohort of them in another order.
+    """
+    order = np.arange(clients)
+    if choice % 3 == 2:
+        order = np.random.default_rng(choice).permutation(clients)[: clients - clients // 3]
+    given, listed = [], []
+    for i, (type_, value) in enumerate(zip(program.type_signature.parameter, argument, strict=True)):
+        if choice % 3 and isinstance(type_, fm.FederatedType) and type_.placement is fm.CLIENTS and not type_.all_equal:
+            packing = fm.MpiContext(server_trains=bool(choice >> (2 + i) & 1))
+            packed = packing.client_data(value, type_.member)
+            given.append(packed.select(order) if choice % 3 == 2 else packed)
+            listed.append([value[client] for client in order])
+        else:
+            given.append(value)
+            listed.append(value)
+    return given, listed
+
+
 def trouble_with(comm, data):
     """Return in which way one program fails on any of the ranks, "" if in none."""
     mine, program, argument = "", None, None
@@ -43,7 +64,8 @@ def trouble_with(comm, data):
         program, argument, clients = program_of(data)
         fuse = True if zlib.crc32(data) % FUSED == 0 else None
         context = fm.MpiContext(server_trains=len(data) % 2 == 1, num_clients=clients, fuse=fuse)
-        got = outcome(context, program, argument)
+        given, argument = as_data(program, argument, clients, zlib.crc32(data) >> 8)
+        got = outcome(context, program, given)
         want = outcome(fm.ReferenceContext(num_clients=clients), program, argument)
         mine = f"{got}\n{want}\n"
         assert_same(got, want, bits=True)
