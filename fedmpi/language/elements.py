@@ -67,7 +67,7 @@ def _checked_index(key: Any, struct: StructType, type_: Type) -> int:
 
 
 def slice_of(value: Value, struct: StructType, key: slice) -> Value:
-    """Return the elements that a slice selects: as a struct without names, or as a placed struct with its names."""
+    """Return the elements that a slice selects: as a list, without names, or as a placed struct with its names."""
     chosen = range(len(struct))[key]
     if not chosen:
         with reporting("[]"):
@@ -75,7 +75,7 @@ def slice_of(value: Value, struct: StructType, key: slice) -> Value:
     parts = [select(value, index) for index in chosen]
     type_ = value.type_signature
     if not isinstance(type_, FederatedType):
-        return struct_value(parts, [None] * len(parts), None)
+        return struct_value(parts, [None] * len(parts), list)
     part = struct_value(parts, [struct.items()[index][0] for index in chosen], None)
     assert isinstance(part.type_signature, StructType)
     items = [(name, e.member) for name, e in part.type_signature.items() if isinstance(e, FederatedType)]

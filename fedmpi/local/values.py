@@ -203,6 +203,8 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _text(value: Any, type_: TensorType) -> Any:
+    if isinstance(value, np.ndarray) and not value.shape:
+        value = value.item()
     if isinstance(value, str | bytes):
         if type_.shape not in ((), None):
             raise ArgumentError(str(type_), describe(value))

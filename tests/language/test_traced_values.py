@@ -52,6 +52,11 @@ def test_elements(fn, type_, text):
     assert result(fn, type_) == text
 
 
+def test_a_slice_of_a_struct_is_a_list_as_its_elements_are():
+    for fn in (lambda x: x[:2], lambda x: list(x)[:2]):
+        assert fc(fn, ABC).type_signature.result == fm.StructWithPythonType([i32, np.bool_], list)
+
+
 @pytest.mark.parametrize(
     ("fn", "type_", "error", "text"),
     [

@@ -65,6 +65,8 @@ GOOD = [
     ("Grüße", T(np.str_), "Grüße"),
     (np.str_("a"), T(np.str_), "a"),
     (b"a", T(np.str_), "a"),
+    (np.array("a"), T(np.str_), "a"),
+    (np.array(b"a", object), T(np.str_), "a"),
     ([1.0, 2.0], T(F32, [2]), np.array([1, 2], F32)),
     ((1.0, 2.0), T(F32, [None]), np.array([1, 2], F32)),
     ([F32(1), F32(2)], T(F32, [2]), np.array([1, 2], F32)),
