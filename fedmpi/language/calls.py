@@ -21,7 +21,7 @@ def pack_args(parameter: Type | None, args: Sequence[Any], kwargs: Mapping[str, 
         return None
     if len(args) == 1 and not kwargs:
         return args[0]
-    if not isinstance(parameter, StructType) or not (args or kwargs):
+    if not isinstance(parameter, StructType) or not (args or kwargs or len(parameter)):
         found = f"{len(args)} positional and {len(kwargs)} keyword arguments" if kwargs else f"{len(args)} arguments"
         raise TypingError(f"the computation takes one positional argument of type {parameter}, found {found}")
     if len(args) > len(parameter):
