@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fedmpi import data as data
+from fedmpi import framework as framework
 from fedmpi.language import CLIENTS as CLIENTS
 from fedmpi.language import SERVER as SERVER
 from fedmpi.language import AbstractType as AbstractType
@@ -27,6 +28,7 @@ from fedmpi.language import TensorType as TensorType
 from fedmpi.language import Type as Type
 from fedmpi.language import TypeNotAssignableError as TypeNotAssignableError
 from fedmpi.language import TypesNotEquivalentError as TypesNotEquivalentError
+from fedmpi.language import UnexpectedTypeError as UnexpectedTypeError
 from fedmpi.language import Value as Value
 from fedmpi.language import federated_aggregate as federated_aggregate
 from fedmpi.language import federated_apply as federated_apply
@@ -60,6 +62,7 @@ from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
 from fedmpi.local.client_data import ClientData as ClientData
 from fedmpi.local.debugging import debug as debug
+from fedmpi.runtime import AsyncContext as AsyncContext
 from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data

@@ -26,6 +26,7 @@ from types import TracebackType
 from fedmpi.cli.errors import UsageError
 from fedmpi.runtime import comm as mpi
 from fedmpi.runtime import exits, launch, log, stderr
+from fedmpi.runtime.library import BEFORE_ABORT
 
 SUMMARY = "run a script on all ranks, with the output of rank 0 only"
 # What stands between this file and the script's own code in a traceback.
@@ -178,6 +179,6 @@ def _on_thread_exception(args: threading.ExceptHookArgs, /) -> None:
     if mpi.is_active():
         mpi.abort_world(1)
     if started is not None and started.size > 1:
-        time.sleep(mpi.BEFORE_ABORT)
+        time.sleep(BEFORE_ABORT)
         os.kill(os.getpid(), signal.SIGTERM)  # others may wait in MPI_Init, where no launcher notices an exit
     os._exit(1)

@@ -4,7 +4,7 @@ from fedmpi.language import arithmetic as arithmetic  # its rows of the table
 from fedmpi.language.computation import Computation as Computation
 from fedmpi.language.computation import PolymorphicComputation as PolymorphicComputation
 from fedmpi.language.context import Context as Context
-from fedmpi.language.context import get_default_context as get_default_context
+from fedmpi.language.context import current_context as current_context
 from fedmpi.language.context import set_default_context as set_default_context
 from fedmpi.language.errors import CaptureError as CaptureError
 from fedmpi.language.errors import ComputationReturnedNoneError as ComputationReturnedNoneError

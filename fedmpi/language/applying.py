@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from fedmpi.language.assignability import is_zippable
 from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.errors import CaptureError, TypingError, reporting
-from fedmpi.language.expressions import Apply, Expr, Lambda, Ref, Select, free
-from fedmpi.language.placements import PlacementLiteral
+from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Ref, Select, free
+from fedmpi.language.hints import FUNCTION_HINT, shortened
+from fedmpi.language.placements import SERVER, PlacementLiteral
 from fedmpi.language.scopes import current_scope, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS, Hint, Operator
@@ -44,20 +45,29 @@ def as_function(obj: Any, wanted: Type | None, name: str) -> Value:
         if callable(obj):
             raise TypingError(
                 f"{name} must be a computation, found the Python function {getattr(obj, '__name__', obj)!r}",
-                "decorate it with @fm.federated_computation or @fm.numba_computation",
+                FUNCTION_HINT,
             )
         raise TypingError(f"{name} must be a computation, found {_text(obj)}")
     value = obj.as_value(wanted) if isinstance(obj, FunctionSource) else embed(obj, None, name)
     if not isinstance(value.type_signature, FunctionType):
-        raise TypingError(f"{name} must be a computation, found {_text(value)}")
+        hint = "give the function itself, without calling it" if isinstance(value.comp, Ref | Call) else ""
+        raise TypingError(f"{name} must be a computation, found {_text(value)}", hint)
     for captured in free(value.comp):
         if is_federated(captured.type) and not isinstance(captured.type, FunctionType):
             described = tracing_scope(name).describe(captured)
             raise CaptureError(
-                f"{name} must use no placed value from around it, found {described} of type {captured.type}",
-                "zip it with the operator's value, so that it is an argument (a server's after fm.federated_broadcast)",
+                f"{name} must use no placed value from around it, found {described} of type {shortened(captured.type)}",
+                _capture_hint(described, captured.type),
             )
     return value
+
+
+def _capture_hint(described: str, type_: Type) -> str:
+    """Return advice on a placed value that a function uses; ``described`` is its name, or says what it is."""
+    name = described if described.replace(".", "").isidentifier() else "it"
+    server = isinstance(type_, FederatedType) and type_.placement == SERVER
+    given = f"fm.federated_broadcast({name})" if server else name
+    return f"make it an argument of the function: give (value, {given}) to the operator"
 
 
 def as_placement(obj: Any, wanted: Type | None, name: str) -> PlacementLiteral:

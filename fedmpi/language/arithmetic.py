@@ -8,23 +8,24 @@ from fedmpi.language.dtypes import kind
 from fedmpi.language.errors import TypingError
 from fedmpi.language.hints import dtype_hint
 from fedmpi.language.table import OPERATORS, Operator
-from fedmpi.language.types import FederatedType, TensorType, Type, type_contains
+from fedmpi.language.types import TensorType, Type, is_federated
 
 _NUMBERS = ("int", "float", "complex")
 
 
 def _tensors(left: Type, right: Type, kinds: tuple[str, ...]) -> TensorType:
     """The type of the elementwise result in the dtype of both sides: one of ``kinds``, of one shape or one a scalar."""
-    for type_ in (left, right):
-        if type_contains(type_, lambda t: isinstance(t, FederatedType)):
-            raise TypingError(
-                f"both sides must be unplaced, found {left} and {right}",
-                "compute at the places: fm.federated_map(fn, (left, right)), where fn takes the members",
-            )
+    placed = [is_federated(type_) for type_ in (left, right)]
+    if all(placed):
+        hint = "compute at the places: fm.federated_map(fn, (left, right)), where fn takes the members"
+        raise TypingError(f"both sides must be unplaced, found {left} and {right}", hint)
+    if any(placed):
+        hint = "compute at the places: give the placed value to fm.federated_map as an argument of a function"
+        raise TypingError(f"both sides must be unplaced, found {left} and {right}", hint)
     if not isinstance(left, TensorType) or not isinstance(right, TensorType):
         raise TypingError(f"both sides must be tensors, found {left} and {right}")
     if left.dtype != right.dtype:
-        hint = dtype_hint(left.dtype.name, right.dtype.name, kind(left.dtype) == kind(right.dtype))
+        hint = dtype_hint(left.dtype, right.dtype)
         raise TypingError(f"both sides must have one dtype, found {left} and {right}", hint)
     if kind(left.dtype) not in kinds:
         hint = "divide floats: convert integers in a numba_computation" if kind(left.dtype) == "int" else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from fedmpi.language.errors import TypingError
 from fedmpi.language.types import (
     AbstractType,
     FederatedType,
@@ -21,7 +22,7 @@ def assignable(target: Type, source: Type) -> bool:
     """Say whether ``source`` is assignable to ``target``: no dtype is widened, no value changes its placement."""
     match target, source:
         case AbstractType(label), _:
-            raise TypeError(f"{label} is a type variable: nothing can be assigned to it")
+            raise TypingError(f"{label} is a type variable: nothing can be assigned to it")
         case TensorType(), TensorType():
             return target.dtype == source.dtype and _shape_assignable(target, source)
         case StructType(), StructType():

@@ -21,13 +21,17 @@ def pack_args(parameter: Type | None, args: Sequence[Any], kwargs: Mapping[str, 
         return None
     if len(args) == 1 and not kwargs:
         return args[0]
-    if not isinstance(parameter, StructType):
+    if not isinstance(parameter, StructType) or not (args or kwargs or len(parameter)):
         found = f"{len(args)} positional and {len(kwargs)} keyword arguments" if kwargs else f"{len(args)} arguments"
         raise TypingError(f"the computation takes one positional argument of type {parameter}, found {found}")
     if len(args) > len(parameter):
         raise TypingError(
             f"the computation takes {counted(tuple(parameter), 'argument')}, found {len(args)}: {parameter}"
         )
+    names = [name for name, _ in parameter.items()]
+    if names != sorted(names, key=lambda name: name is not None):
+        found = "its elements without a name do not come before those with one"
+        raise TypingError(f"the computation takes one positional argument of type {parameter}: {found}")
     packed = list(args)
     unused = dict(kwargs)
     for index, (name, type_) in enumerate(parameter.items()):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language.calls import pack_args
-from fedmpi.language.context import get_default_context
+from fedmpi.language.context import current_context
 from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
 from fedmpi.language.scopes import Scope, current_scope, entered, leaked, tracing_scope
 from fedmpi.language.source import definition_location, function_name
-from fedmpi.language.to_type import infer_type, to_type
+from fedmpi.language.to_type import read_type, type_of
 from fedmpi.language.types import FunctionType, StructType, Type, is_federated
 from fedmpi.language.values import FunctionSource, Value, alive, call, embed
 
@@ -49,7 +50,7 @@ class Computation(FunctionSource):
             if current_scope() is not None:
                 return call(self.as_value(None), argument)
         self._check_runnable(args, kwargs)
-        return get_default_context().invoke(self, argument)
+        return current_context().invoke(self, argument)
 
     def resident(self, *args: Any, **kwargs: Any) -> Any:
         """Run like a call, but leave what is at the clients where it is: each such result is a `ClientData`.
@@ -61,7 +62,7 @@ class Computation(FunctionSource):
                 raise ContextError(f"{self.name}.resident runs a computation: it cannot be used in a traced body")
             argument = pack_args(self.type_signature.parameter, args, kwargs)
         self._check_runnable(args, kwargs)
-        return get_default_context().invoke(self, argument, resident=True)
+        return current_context().invoke(self, argument, resident=True)
 
     def _check_runnable(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._check_alive()
@@ -115,10 +116,11 @@ class PolymorphicComputation(FunctionSource):
 
     def fn_for_argument_type(self, type_: Any) -> Computation:
         """Return the computation for one type of (packed) argument; it is traced once."""
-        parameter = to_type(type_)
-        if parameter not in self._instances:
-            with reporting(self.name), entered(self._scope if self._scope is not None and self._scope.open else None):
-                self._instances[parameter] = self._build(self._fn, (parameter,))
+        with reporting(self.name):
+            parameter = read_type(type_)
+            if parameter not in self._instances:
+                with entered(self._scope if self._scope is not None and self._scope.open else None):
+                    self._instances[parameter] = self._build(self._fn, (parameter,))
         return self._instances[parameter]
 
     def as_value(self, parameter: Type | None) -> Value:
@@ -133,16 +135,26 @@ class PolymorphicComputation(FunctionSource):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the computation in a traced body, or run it in the default context."""
         with reporting(self.name):
-            if not args and not kwargs:
-                raise TypingError("its arguments are missing")
+            args, kwargs = self._bound(args, kwargs)
             if current_scope() is not None:
                 args = tuple(embed(arg, None, f"argument {i}") for i, arg in enumerate(args))
                 kwargs = {name: embed(arg, None, name) for name, arg in kwargs.items()}
-            found = [(None, infer_type(arg)) for arg in args] + [(n, infer_type(arg)) for n, arg in kwargs.items()]
+            found = [(None, type_of(arg)) for arg in args] + [(n, type_of(arg)) for n, arg in kwargs.items()]
             if any(type_ is None for _, type_ in found):
-                raise TypingError("an argument cannot be None")
+                raise TypingError("an argument must be a value, found None")
             type_ = found[0][1] if len(args) == 1 and not kwargs else StructType(found)
         return self.fn_for_argument_type(type_)(*args, **kwargs)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Check the arguments against the function's parameters; one by name for its one parameter is the argument."""
+        takes = inspect.signature(self._fn)
+        if len(args) == 1 and not kwargs:
+            return args, kwargs  # for several parameters, the struct of them
+        try:
+            takes.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypingError(f"{error}", f"it takes ({', '.join(takes.parameters)})") from None
+        return (args, kwargs) if len(takes.parameters) > 1 else (tuple(kwargs.values()), {})
 
     def __repr__(self) -> str:
         return f"<polymorphic computation {self.name}, {self.where}>"

@@ -9,7 +9,7 @@ import numpy as np
 from fedmpi.language.dtypes import kind
 from fedmpi.language.errors import TypingError, UnsupportedValueError
 from fedmpi.language.expressions import Literal
-from fedmpi.language.to_type import infer_type
+from fedmpi.language.to_type import type_of
 from fedmpi.language.types import TensorType
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic, np.ndarray)
@@ -22,11 +22,9 @@ def literal(value: Any, wanted: TensorType | None, name: str) -> Literal:
         _check_fits(value, dtype, wanted, name)
         dtype = wanted.dtype
     if dtype.kind == "U":
-        if shape:
-            raise UnsupportedValueError(
-                f"{name} is an array of texts, found {value!r}", "an array of texts cannot be a constant"
-            )
-        return Literal(_text(value, name), TensorType(dtype))
+        if not shape:
+            return Literal(_text(value, name), TensorType(dtype))
+        return Literal(tuple(_text(text, name) for text in np.ravel(value).tolist()), TensorType(dtype, shape))
     with np.errstate(over="ignore"):
         array = np.asarray(value).astype(dtype)
     if kind(dtype) in ("float", "complex") and not np.array_equal(np.isfinite(array), np.isfinite(np.asarray(value))):
@@ -47,9 +45,9 @@ def _own_type(value: Any, wanted: TensorType | None, name: str) -> tuple[np.dtyp
     if type(value) is int and wanted is not None and kind(wanted.dtype) == "int":
         return np.dtype(np.int64), ()  # whether it fits is checked next
     try:
-        own = infer_type(value)
-    except (NotImplementedError, ValueError) as error:
-        raise UnsupportedValueError(f"{name}: {error}") from None
+        own = type_of(value)
+    except TypingError as error:
+        raise UnsupportedValueError(f"{name} must be a value: {error.text}") from None
     assert isinstance(own, TensorType)
     return own.dtype, np.shape(value)
 

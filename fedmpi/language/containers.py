@@ -44,18 +44,18 @@ def check_presentable(type_: Type) -> None:
         check_presentable(child)
 
 
-def rebuild(type_: StructType, parts: Sequence[Any]) -> Any:
+def rebuild(type_: StructType, parts: Sequence[Any], *, named: type = OrderedDict, unnamed: type = tuple) -> Any:
     """Return a value of the struct type: ``parts`` in the container that the type records.
 
-    Without one: a tuple if no element has a name, an OrderedDict if all have; raises `ValueError` for a mixture.
+    Without one: ``unnamed`` if no element has a name, ``named`` if all have; raises `ValueError` for a mixture.
     """
     names = [name for name, _ in type_.items()]
     container = type_.python_container
     if container is None:
         if not type_.fields():
-            return tuple(parts)
+            return unnamed(parts)
         check_presentable(type_)
-        container = OrderedDict
+        container = named
     if issubclass(container, Mapping):
         return container(zip(names, parts, strict=True))  # type: ignore[call-arg]
     if issubclass(container, list | tuple) and not hasattr(container, "_fields"):

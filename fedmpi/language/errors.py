@@ -53,6 +53,14 @@ class UnsupportedValueError(TypingError, NotImplementedError):
     """A Python object that is no value of the language, or not the kind of value that an operator works on."""
 
 
+class NoSuchElementError(TypingError, AttributeError):
+    """A struct has no element of this name."""
+
+
+class ElementIndexError(TypingError, IndexError):
+    """A struct has no element of this index."""
+
+
 class CaptureError(TypingError):
     """A function given to an operator uses a placed value of the computation around it."""
 

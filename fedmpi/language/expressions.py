@@ -28,9 +28,9 @@ class Ref:
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant tensor: its bytes in C order (or a text, for dtype ``str``)."""
+    """A constant tensor: its bytes in C order (for dtype ``str`` a text, or the texts of an array in C order)."""
 
-    data: bytes | str
+    data: bytes | str | tuple[str, ...]
     type: TensorType
 
     @property
@@ -38,6 +38,10 @@ class Literal:
         """The NumPy scalar, read-only array or `str` that the literal stands for."""
         if isinstance(self.data, str):
             return self.data
+        if isinstance(self.data, tuple):
+            texts = np.array(self.data, dtype=object).reshape([size or 0 for size in self.type.shape or ()])
+            texts.flags.writeable = False
+            return texts
         array = np.frombuffer(self.data, dtype=self.type.dtype).reshape([size or 0 for size in self.type.shape or ()])
         return array[()] if not self.type.shape else array
 

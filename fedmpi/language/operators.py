@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmpi.language.applying import Function, OptionalPlaced, Placed, Placement, Plain, Sequence, operator
 from fedmpi.language.dtypes import kind
-from fedmpi.language.errors import TypingError
+from fedmpi.language.errors import TypingError, UnsupportedValueError
 from fedmpi.language.hints import hint_for, mixed_hint
 from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.rules import (
@@ -18,9 +18,11 @@ from fedmpi.language.rules import (
     check_integers,
     check_limit,
     check_ordered,
+    check_state,
     check_summable,
+    check_takes,
+    check_tensors,
     element_of,
-    folding,
     leaves_of,
     member_of,
     members,
@@ -30,7 +32,6 @@ from fedmpi.language.rules import (
     result_of,
     selection,
     sequence,
-    state_hint,
     state_of,
     unplaced,
     unplaced_result,
@@ -50,10 +51,7 @@ from fedmpi.language.types import (
 @operator("T@SERVER -> T@CLIENTS", lowering="one Bcast of the packed value")
 def federated_broadcast(value: Placed) -> Type:
     """Send the server's value to every client."""
-    server = placed(value, "value", SERVER)
-    if not server.all_equal:
-        raise TypingError(f"value must be T@SERVER, found {value}")
-    return FederatedType(server.member, CLIENTS, all_equal=True)
+    return FederatedType(placed(value, "value", SERVER).member, CLIENTS, all_equal=True)
 
 
 @operator(
@@ -100,7 +98,7 @@ def federated_zip(value: Plain) -> Type:
 def federated_sum(value: Placed) -> Type:
     """Add the clients' values, elementwise.  T is numeric, of known shape."""
     member = placed(value, "value", CLIENTS).member
-    check_summable(member, "value")
+    check_summable(value, "value")
     return FederatedType(member, SERVER)
 
 
@@ -108,12 +106,15 @@ def federated_sum(value: Placed) -> Type:
 def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
     """Average the clients' values, elementwise, by weight if given.  T is float or complex, W a scalar int or float."""
     member = placed(value, "value", CLIENTS).member
-    if not all_tensors(member, lambda t: kind(t.dtype) in ("float", "complex") and t.dtype.name != "bfloat16"):
-        integers = all_tensors(member, lambda t: kind(t.dtype) in ("int", "float", "complex"))
-        hint = "convert integers first: fm.federated_map of a numba_computation that returns np.float32(x)"
-        raise TypingError(
-            f"value must be floats or complex numbers at the clients, found {value}", hint if integers else ""
-        )
+    integers = all_tensors(member, lambda t: kind(t.dtype) in ("int", "float", "complex"))
+    hint = "convert integers first: fm.federated_map of a numba_computation that returns np.float32(x)"
+    check_tensors(
+        value,
+        "value",
+        "floats or complex numbers at the clients",
+        lambda t: kind(t.dtype) in ("float", "complex") and t.dtype.name != "bfloat16",
+        hint if integers else "",
+    )
     if weight is not None:
         w = placed(weight, "weight", CLIENTS).member
         if not isinstance(w, TensorType) or w.shape != () or kind(w.dtype) not in ("int", "float"):
@@ -125,7 +126,7 @@ def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
 def federated_min(value: Placed) -> Type:
     """Take the least of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
     member = placed(value, "value", CLIENTS).member
-    check_ordered(member, "value")
+    check_ordered(value, "value")
     return FederatedType(member, SERVER)
 
 
@@ -133,7 +134,7 @@ def federated_min(value: Placed) -> Type:
 def federated_max(value: Placed) -> Type:
     """Take the greatest of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
     member = placed(value, "value", CLIENTS).member
-    check_ordered(member, "value")
+    check_ordered(value, "value")
     return FederatedType(member, SERVER)
 
 
@@ -155,9 +156,13 @@ def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge:
     """
     member = placed(value, "value", CLIENTS).member
     unplaced(zero, "zero")
-    state = folding(accumulate, "accumulate", zero, member)
-    merged = folding(merge, "merge", state, state)
-    return FederatedType(unplaced_result(report, "report", merged), SERVER)
+    unplaced_result(accumulate, "accumulate", StructType([zero, member]))
+    state = state_of(accumulate)
+    assert state is not None
+    check_state(accumulate, "accumulate", state)
+    unplaced_result(merge, "merge", StructType([state, state]))
+    check_state(merge, "merge", state)
+    return FederatedType(unplaced_result(report, "report", state), SERVER)
 
 
 @operator("<T,P> -> T@P", lowering="nothing: every rank has the value")
@@ -227,7 +232,7 @@ def federated_secure_modular_sum(value: Placed, modulus: Plain) -> Type:
 
 def _secure_sum(value: Type, limit: Type, name: str) -> Type:
     member = placed(value, "value", CLIENTS).member
-    check_integers(member, "value")
+    check_integers(value, "value")
     check_limit(limit, member, name)
     return FederatedType(member, SERVER)
 
@@ -255,17 +260,17 @@ def sequence_map(fn: Function, arg: Sequence) -> Type:
 )
 def sequence_reduce(value: Sequence, zero: Placed, op: Function) -> Type:
     """Fold a sequence from ``zero`` with a function of the state and an element, strictly in order."""
+    if isinstance(zero, SequenceType) and not isinstance(value, SequenceType):
+        raise UnsupportedValueError(
+            f"value must be a sequence T*, found {value}", "the order is sequence_reduce(value, zero, op)"
+        )
     element = sequence(value, "value").element
     if is_federated(zero):
         raise TypingError(f"zero must be unplaced, like value, found {zero}", hint_for(element, zero))
     if not isinstance(op, FunctionType) or op.parameter is None:
         raise TypingError(f"op must be a function (<U,T> -> U), found {op}")
-    wanted = StructType([zero, element])
-    if not op.parameter.is_assignable_from(wanted):
-        hint = state_hint(op, zero)
-        raise TypingError(f"op must take {wanted}, found {op}", hint)
-    if not op.result.is_equivalent_to(zero):
-        raise TypingError(f"op must return the type of zero, {zero}, found {op}", hint_for(zero, op.result))
+    check_takes(op, "op", StructType([zero, element]))
+    check_state(op, "op", zero)
     return op.result
 
 
@@ -273,5 +278,5 @@ def sequence_reduce(value: Sequence, zero: Placed, op: Function) -> Type:
 def sequence_sum(value: Sequence) -> Type:
     """Add the elements of a sequence, in order, from zero.  T is numeric, of known shape."""
     element = sequence(value, "value").element
-    check_summable(element, "value")
+    check_summable(element, "the elements of value")
     return element

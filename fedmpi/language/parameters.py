@@ -15,7 +15,7 @@ from fedmpi.language.calls import counted, listed
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.errors import TypingError, reporting
 from fedmpi.language.source import function_name
-from fedmpi.language.to_type import TypeSpec, to_type
+from fedmpi.language.to_type import TypeSpec, read_type
 from fedmpi.language.types import StructType, StructWithPythonType, Type
 
 DeclaredType = Type | np.dtype[Any] | Sequence[Any] | Mapping[str, Any] | type[Any] | None
@@ -58,13 +58,13 @@ def parameter_names(fn: Callable[..., Any]) -> tuple[str, ...]:
 def bind_parameter(fn: Callable[..., Any], types: Sequence[TypeSpec | None]) -> Bound:
     """Return the parameter type of ``fn`` for these types; raise `TypingError` if they do not fit its parameters."""
     names = parameter_names(fn)
-    given = [declared(t) for t in types if t is not None]
+    given = [read_type(t) for t in types if t is not None]
+    if len(given) < len(types) and (names or len(types) > 1):
+        raise TypingError("None stands for no parameter, so it must be the only type, of a function without parameters")
     if not names:
         if given:
             raise TypingError(f"the function takes no parameter, found {counted(given, 'type')}: {listed(given)}")
         return Bound(None, (), ())
-    if len(given) < len(types):
-        raise TypingError("None stands for no parameter, so it must be the only type, of a function without parameters")
     if len(names) == 1:
         return Bound(given[0] if len(given) == 1 else StructType(given), None, names)
     if len(given) == 1 and isinstance(given[0], StructType):
@@ -84,6 +84,9 @@ def _bind_struct(names: tuple[str, ...], struct: StructType) -> Bound:
         )
     if not fields:
         return Bound(_named(names, struct), tuple(range(len(names))), names)
+    first = next(index for index, (name, _) in enumerate(struct.items()) if name is not None)
+    if any(name is None for name, _ in struct.items()[first:]):
+        raise TypingError(f"the elements without a name must come before those with one, found {struct}")
     order = {name: index for index, (name, _) in enumerate(struct.items()) if name is not None}
     free = [index for index, (name, _) in enumerate(struct.items()) if name is None]
     order.update(zip([name for name in names if name not in order], free, strict=False))
@@ -121,6 +124,8 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
         with reporting(f"{name} of {function_name(fn)}"):
             if not is_function(fn):
                 raise TypingError(f"a computation is made of a Python function, found {fn!r}")
+            if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+                raise TypingError("a computation is made of a function that returns, found one that awaits or yields")
             parameters = parameter_names(fn)
             if parameters and not types:
                 return PolymorphicComputation(fn, functools.partial(build, **options))
@@ -131,7 +136,7 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
     def decorate(*args: Any, **options: Any) -> Any:
         inline = bool(args) and is_function(args[0])
         with reporting(name):
-            types = [None if arg is None else declared(arg) for arg in args[inline:]]
+            types = [None if arg is None else read_type(arg) for arg in args[inline:]]
         return make(args[0], types, options) if inline else lambda fn: make(fn, types, options)
 
     decorate.__name__ = decorate.__qualname__ = name
@@ -142,14 +147,6 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
 def _check_names(struct: StructType) -> None:
     if 0 < len(struct.fields()) < len(struct):
         raise TypingError(f"the elements of a declared parameter must all have names, or none, found {struct}")
-
-
-def declared(spec: TypeSpec) -> Type:
-    """Return the type that a user declared; raise `TypingError` for what is none."""
-    try:
-        return to_type(spec)
-    except (TypeError, ValueError) as error:
-        raise TypingError(str(error)) from None
 
 
 def is_function(obj: Any) -> bool:

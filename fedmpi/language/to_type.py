@@ -11,8 +11,17 @@ from typing import Any, ForwardRef
 import numpy as np
 
 from fedmpi.language.containers import unpack
+from fedmpi.language.errors import TypingError, UnsupportedValueError, reporting
 from fedmpi.language.placements import CLIENTS, SERVER
-from fedmpi.language.types import FederatedType, StructType, StructWithPythonType, TensorType, Type, is_named
+from fedmpi.language.types import (
+    FederatedType,
+    StructType,
+    StructWithPythonType,
+    TensorType,
+    Type,
+    is_named,
+    struct_items,
+)
 
 TypeSpec = Any  # a Type, or whatever `to_type` makes one of
 
@@ -20,12 +29,25 @@ _PYTHON_SCALARS = (bool, int, float, complex, str, bytes)
 
 
 def to_type(spec: TypeSpec) -> Type:
-    """Return the type that ``spec`` stands for; raise `TypeError` for what stands for none.
+    """Return the type that ``spec`` stands for; raise `TypingError` for what stands for none.
 
     ``np.int32`` is a scalar, ``(np.float32, [784, 10])`` a tensor, ``(np.float32, None)`` one of unknown rank, not
     a pair.  Structs are ``[("a", T), ("b", U)]``, mappings, lists, tuples, and classes and instances of named tuples
     and dataclasses.
     """
+    with reporting("to_type"):
+        return read_type(spec)
+
+
+def read_type(spec: TypeSpec) -> Type:
+    """Do what `to_type` does; an error is reported by the caller."""
+    try:
+        return _read(spec)
+    except RecursionError:
+        raise TypingError("the type is nested too deeply, or holds itself") from None
+
+
+def _read(spec: TypeSpec) -> Type:
     match spec:
         case Type():
             return spec
@@ -36,14 +58,21 @@ def to_type(spec: TypeSpec) -> Type:
         case (dtype, shape) if type(spec) is tuple and _is_dtype(dtype) and _is_shape(shape):
             return TensorType(dtype, shape)
         case list() | tuple() if any(is_named(element) and element[0] is not None for element in spec):
-            return StructType(spec)
+            return StructType._of(struct_items(spec))
         case list() | tuple() if not hasattr(spec, "_fields"):
-            return StructWithPythonType(spec, type(spec))
+            return StructWithPythonType._of(struct_items(spec), type(spec))
     parts = unpack(spec)
     if parts is None:
-        hint = "; give np.int32, np.float32, …" if isinstance(spec, str) else ""
-        raise TypeError(f"expected a type, or something that stands for one, found {spec!r}{hint}")
-    return StructWithPythonType(parts, type(spec))
+        raise TypingError(f"a type must be given, found {spec!r}", _type_hint(spec))
+    return StructWithPythonType._of(struct_items(parts), type(spec))
+
+
+def _type_hint(spec: Any) -> str:
+    if isinstance(spec, str | int | float | complex | bytes) or (isinstance(spec, type) and spec in _PYTHON_SCALARS):
+        return "give np.int32, np.float32, …, or a pair of dtype and shape such as (np.float32, [784, 10])"
+    if isinstance(spec, np.ndarray | np.generic):
+        return "fm.infer_type(value) gives the type of a value"
+    return ""
 
 
 def _is_dtype(spec: Any) -> bool:
@@ -69,15 +98,15 @@ def _class_type(cls: type) -> Type:
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
         names = cls._fields
     else:
-        hint = "; give np.int32, np.float32, …" if cls in _PYTHON_SCALARS else ""
-        raise TypeError(f"expected a type, or something that stands for one, found {cls!r}{hint}")
+        raise TypingError(f"a type must be given, found the class {cls.__name__}", _type_hint(cls))
     annotations = _annotations(cls)
     if missing := [name for name in names if name not in annotations]:
-        raise TypeError(
-            f"{cls.__name__} says nothing about the type of {', '.join(missing)}; use typing.NamedTuple "
-            f"or a dataclass, or an instance of types: {cls.__name__}(np.float32, …)"
+        raise TypingError(
+            f"{cls.__name__} says nothing about the type of {', '.join(missing)}",
+            f"use typing.NamedTuple or a dataclass, or an instance of types: {cls.__name__}(np.float32, …)",
         )
-    return StructWithPythonType([(name, _annotation_type(annotations[name])) for name in names], cls)
+    items = [(name, _annotation_type(annotations[name])) for name in names]
+    return StructWithPythonType._of(struct_items(items), cls)
 
 
 def _annotations(cls: type) -> dict[str, Any]:
@@ -90,19 +119,32 @@ def _annotations(cls: type) -> dict[str, Any]:
                 module = vars(sys.modules[base.__module__])
                 found[name] = eval(text, module, dict(vars(base))) if isinstance(text, str) else annotation
             except Exception as error:
-                raise TypeError(f"the annotation of {name} in {cls.__name__} cannot be read: {error}") from None
+                raise TypingError(f"the annotation of {name} in {cls.__name__} cannot be read: {error}") from None
     return found
 
 
 def _annotation_type(annotation: Any) -> Type:
-    return TensorType(np.dtype(annotation)) if annotation in _PYTHON_SCALARS else to_type(annotation)
+    return TensorType(np.dtype(annotation)) if annotation in _PYTHON_SCALARS else read_type(annotation)
 
 
 def infer_type(value: Any) -> Type | None:
-    """Return the type of a Python value, None for None; raise `NotImplementedError` for what cannot be a value.
+    """Return the type of a Python value, None for None; raise `UnsupportedValueError` for what cannot be a value.
 
-    Python numbers are int32 (int64 if it takes that; more is a `ValueError`), float32 and complex128.
+    Python numbers are int32 (int64 if it takes that; more is a `TypingError`), float32 and complex128.
     """
+    with reporting("infer_type"):
+        return type_of(value)
+
+
+def type_of(value: Any) -> Type | None:
+    """Do what `infer_type` does; an error is reported by the caller."""
+    try:
+        return _type_of(value)
+    except RecursionError:
+        raise TypingError("the value is nested too deeply, or holds itself") from None
+
+
+def _type_of(value: Any) -> Type | None:
     if value is None:
         return None
     if isinstance(typed := getattr(value, "type_signature", None), Type):
@@ -122,10 +164,10 @@ def infer_type(value: Any) -> Type | None:
             return TensorType(np.str_)
     parts = None if isinstance(value, type) else unpack(value)
     if parts is None:
-        raise NotImplementedError(f"no value of the language: {value!r} of class {type(value).__name__}")
-    items = [(name, infer_type(element)) for name, element in parts]
+        raise UnsupportedValueError(f"a value must be given, found {value!r} of class {type(value).__name__}")
+    items = [(name, _type_of(element)) for name, element in parts]
     if any(element is None for _, element in items):
-        raise NotImplementedError(f"no value of the language: None in {value!r}")
+        raise UnsupportedValueError(f"all elements must be values, found None in {value!r}")
     return StructWithPythonType(items, type(value))
 
 
@@ -133,7 +175,7 @@ def _int_dtype(value: int) -> type[np.generic]:
     for dtype in (np.int32, np.int64):
         if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             return dtype
-    raise ValueError(f"{value} does not fit int64")
+    raise TypingError(f"an integer must fit int64, found {value}")
 
 
 def type_at_server(member: TypeSpec) -> FederatedType:

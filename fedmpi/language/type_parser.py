@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -117,22 +119,24 @@ class _Parser:
         else:
             made = self.primary()
         while self.token in ("*", "@"):
-            try:
-                made = SequenceType(made) if self.advance() == "*" else self.placed(made, True, start)
-            except TypingError:
-                raise
-            except ValueError as error:
-                self.fail(str(error), start)
+            if self.advance() == "*":
+                made = self.built(partial(SequenceType, made), start)
+            else:
+                made = self.placed(made, True, start)
         return made
+
+    def built(self, build: Callable[[], Type], start: int) -> Type:
+        """Return the type that a constructor makes; what it refuses is wrong with what begins at ``start``."""
+        try:
+            return build()
+        except TypingError as error:
+            self.fail(error.text, start, error.hint)
 
     def placed(self, member: Type, all_equal: bool, start: int) -> Type:
         if self.token not in _PLACES:
             self.fail(f"expected a placement, {' or '.join(_PLACES)}, found {self.found()}")
         place = _PLACES[self.advance()]
-        try:
-            return FederatedType(member, place, all_equal)
-        except ValueError as error:
-            self.fail(str(error), start)
+        return self.built(partial(FederatedType, member, place, all_equal), start)
 
     def primary(self) -> Type:
         if self.token == "<":
@@ -153,10 +157,7 @@ class _Parser:
             if elements:
                 self.expect(",", "',' or '>'")
             elements.append((self.name(), self.type()))
-        try:
-            return StructType(elements)
-        except ValueError as error:
-            self.fail(str(error), start)
+        return self.built(partial(StructType, elements), start)
 
     def name(self) -> str | None:
         """Pass ``name=`` if an element begins with it."""

@@ -59,7 +59,7 @@ def constructor(type_: Type) -> str:
     """Return the Python expression that makes the type (a struct's container follows it: ``… as OrderedDict``)."""
     match type_:
         case TensorType(dtype, shape):
-            name = f"np.{dtype.name}_" if dtype.name in ("bool", "str") else f"np.{dtype.name}"
+            name = f"np.{dtype.type.__name__}"
             return f"TensorType({name})" if shape == () else f"TensorType({name}, {shape!r})"
         case StructType():
             texts = [repr(e) if name is None else f"({name!r}, {e!r})" for name, e in type_.items()]

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 import numpy as np
 
 from fedmpi.language.dtypes import Shape, to_dtype, to_shape
-from fedmpi.language.errors import TypeNotAssignableError, TypesNotEquivalentError
+from fedmpi.language.errors import (
+    ElementIndexError,
+    NoSuchElementError,
+    TypeNotAssignableError,
+    TypesNotEquivalentError,
+    TypingError,
+    reporting,
+)
 from fedmpi.language.placements import PlacementLiteral
 
 if TYPE_CHECKING:
@@ -81,9 +88,10 @@ class Type:
 
     def is_assignable_from(self, source: Type) -> bool:
         """Say whether a value of type ``source`` may stand where this type is wanted."""
-        if not isinstance(source, Type):
-            raise TypeError(f"expected a type, found {source!r}; fm.to_type makes one")
-        return assignability.assignable(self, source)
+        with reporting("is_assignable_from"):
+            if not isinstance(source, Type):
+                raise TypingError(f"source must be a type, found {source!r}", "fm.to_type makes one")
+            return assignability.assignable(self, source)
 
     def check_assignable_from(self, source: Type) -> None:
         """Raise `TypeNotAssignableError` if a value of type ``source`` may not stand where this type is wanted."""
@@ -116,8 +124,9 @@ class TensorType(Type):
     shape: Shape | None
 
     def __new__(cls, dtype: Any, shape: Iterable[int | None] | None = ()) -> TensorType:
-        """Raise `NotImplementedError` for a dtype, and `TypeError` for a shape, that the language does not have."""
-        return _interned(cls, to_dtype(dtype), None if shape is None else to_shape(shape))
+        """Raise `UnsupportedValueError` for a dtype, and `TypingError` for a shape, that the language does not have."""
+        with reporting("TensorType"):
+            return _interned(cls, to_dtype(dtype), None if shape is None else to_shape(shape))
 
 
 class StructType(Type):
@@ -131,9 +140,10 @@ class StructType(Type):
     def __new__(cls, elements: Any, *, convert: bool = True) -> StructType:
         """Take an iterable of types or pairs (name or None, type), or a mapping.
 
-        Raises `ValueError` for a name that comes twice or is reserved.
+        Raises `TypingError` for a name that comes twice or is reserved.
         """
-        return cls._of(_to_items(elements, convert))
+        with reporting("StructType"):
+            return cls._of(struct_items(elements, convert))
 
     @classmethod
     def _of(cls: type[T], items: tuple[tuple[str | None, Type], ...], *more: Any) -> T:
@@ -180,14 +190,16 @@ class StructType(Type):
         if isinstance(key, slice):
             return tuple(self)[key]
         if not 0 <= key < len(self):
-            raise IndexError(f"{self} has {len(self)} elements, no element {key}")
+            with reporting("[]"):
+                raise ElementIndexError(f"the index must be 0 or more and below {len(self)}, found {key} for {self}")
         return self.__items[key][1]
 
     def __getattr__(self, name: str) -> Type:
         try:
             return self.__items[self.__index[name]][1]
         except KeyError:
-            raise AttributeError(f"{self} has no element named {name!r}") from None
+            with reporting("element"):
+                raise NoSuchElementError(no_such_element(self, name)) from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.__index]
@@ -201,7 +213,10 @@ class StructWithPythonType(StructType):
 
     def __new__(cls, elements: Any, container_type: type) -> StructWithPythonType:
         """Raise as `StructType` does."""
-        return cls._of(_to_items(elements, convert=True), container_type)
+        with reporting("StructWithPythonType"):
+            if not isinstance(container_type, type):
+                raise TypingError(f"container_type must be a class, found {container_type!r}")
+            return cls._of(struct_items(elements), container_type)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StructWithPythonType, (self.items(), self.__container)
@@ -220,11 +235,12 @@ class SequenceType(Type):
     element: Type
 
     def __new__(cls, element: TypeSpec) -> SequenceType:
-        """Raise `ValueError` if the element contains a federated value, a function or a sequence."""
-        made = _to_type(element)
-        if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType | SequenceType)):
-            raise ValueError(f"a sequence cannot hold federated values, functions or sequences, found element {made}")
-        return _interned(cls, _tuples_for_lists(made))
+        """Raise `TypingError` if the element contains a federated value, a function or a sequence."""
+        with reporting("SequenceType"):
+            made = _to_type(element)
+            if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType | SequenceType)):
+                raise TypingError(f"element must hold no federated value, function or sequence, found {made}")
+            return _interned(cls, _tuples_for_lists(made))
 
 
 class FunctionType(Type):
@@ -236,8 +252,9 @@ class FunctionType(Type):
     result: Type
 
     def __new__(cls, parameter: TypeSpec | None, result: TypeSpec) -> FunctionType:
-        """Raise `TypeError` if ``result`` is no type."""
-        return _interned(cls, None if parameter is None else _to_type(parameter), _to_type(result))
+        """Raise `TypingError` if ``result`` is no type."""
+        with reporting("FunctionType"):
+            return _interned(cls, None if parameter is None else _to_type(parameter), _to_type(result))
 
 
 class AbstractType(Type):
@@ -248,10 +265,11 @@ class AbstractType(Type):
     label: str
 
     def __new__(cls, label: str) -> AbstractType:
-        """Raise `TypeError` if ``label`` is no text."""
-        if not isinstance(label, str):
-            raise TypeError(f"the label of an abstract type must be a str, found {label!r}")
-        return _interned(cls, label)
+        """Raise `TypingError` if ``label`` is no text."""
+        with reporting("AbstractType"):
+            if not isinstance(label, str):
+                raise TypingError(f"label must be a str, found {label!r}")
+            return _interned(cls, label)
 
 
 class PlacementType(Type):
@@ -274,13 +292,15 @@ class FederatedType(Type):
     all_equal: bool
 
     def __new__(cls, member: TypeSpec, placement: PlacementLiteral, all_equal: bool | None = None) -> FederatedType:
-        """Raise `ValueError` if the member contains a federated value or a function."""
-        if not isinstance(placement, PlacementLiteral):
-            raise TypeError(f"a placement must be fm.CLIENTS or fm.SERVER, found {placement!r}")
-        made = _to_type(member)
-        if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType)):
-            raise ValueError(f"a federated type cannot hold federated values or functions, found member {made}")
-        return _interned(cls, made, placement, placement.default_all_equal if all_equal is None else bool(all_equal))
+        """Raise `TypingError` if the member contains a federated value or a function."""
+        with reporting("FederatedType"):
+            if not isinstance(placement, PlacementLiteral):
+                raise TypingError(f"placement must be fm.CLIENTS or fm.SERVER, found {placement!r}")
+            made = _to_type(member)
+            if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType)):
+                raise TypingError(f"member must hold no federated value and no function, found {made}")
+            equal = placement.default_all_equal if all_equal is None else bool(all_equal)
+            return _interned(cls, made, placement, equal)
 
 
 def _children(type_: Type) -> tuple[Type, ...]:
@@ -311,9 +331,16 @@ def is_federated(type_: Type) -> bool:
 def _to_type(spec: TypeSpec) -> Type:
     if isinstance(spec, Type):
         return spec
-    from fedmpi.language.to_type import to_type  # it needs the classes above
+    from fedmpi.language.to_type import read_type  # it needs the classes above
 
-    return to_type(spec)
+    return read_type(spec)
+
+
+def no_such_element(struct: Type, name: str) -> str:
+    """Return what an error says of a name that no element has; ``struct`` may be placed."""
+    inner = struct.member if isinstance(struct, FederatedType) else struct
+    names = inner.fields() if isinstance(inner, StructType) else []
+    return f"{struct} has no element named {name!r}; it has {', '.join(names) or 'no names'}"
 
 
 def is_named(element: Any) -> bool:
@@ -321,21 +348,25 @@ def is_named(element: Any) -> bool:
     return type(element) in (tuple, list) and len(element) == 2 and isinstance(element[0], str | None)
 
 
-def _to_items(elements: Any, convert: bool) -> tuple[tuple[str | None, Type], ...]:
+def struct_items(elements: Any, convert: bool = True) -> tuple[tuple[str | None, Type], ...]:
+    """Return the elements of a struct type; raise `TypingError` for a name that comes twice or is reserved."""
     if hasattr(elements, "_asdict"):
         elements = elements._asdict()
     if isinstance(elements, Mapping):
         elements = list(elements.items())
     elif is_named(elements) and elements[0] is not None:
         elements = [elements]
+    if not isinstance(elements, Iterable):
+        raise TypingError(f"elements must be types, or pairs of a name and a type, found {elements!r}")
     pairs = [tuple(e) if is_named(e) else (None, e) for e in elements]
     items = tuple((name, _to_type(e) if convert else e) for name, e in pairs)
     names = [name for name, _ in items if name is not None]
     if len(set(names)) < len(names):
-        raise ValueError(f"a struct cannot have two elements of one name, found {', '.join(names)}")
+        raise TypingError(f"the elements must have different names, found {', '.join(names)}")
     if taken := RESERVED_NAMES.intersection(names):
-        raise ValueError(
-            f"no element of a struct can be named {', '.join(sorted(taken))}: its type has an attribute of that name"
+        raise TypingError(
+            f"no element can be named {', '.join(sorted(taken))}: types of structs have methods of these names",
+            f"choose another name, such as {min(taken).strip('_')}_",
         )
     return items
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,21 +11,21 @@ from fedmpi.language.assignability import is_zippable, names_fit
 from fedmpi.language.calls import listed, pack_args
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import (
+    NoSuchElementError,
     TypeNotAssignableError,
     TypingError,
     UnsupportedValueError,
     reporting,
 )
-from fedmpi.language.expressions import Apply, Call, Expr, Select, Struct, show
-from fedmpi.language.hints import hint_for
+from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Literal, Ref, Struct, show
+from fedmpi.language.hints import CHANGE_HINT, FUNCTION_HINT, LOCAL_HINT, contrast, hint_for
 from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
 from fedmpi.language.source import user_location
 from fedmpi.language.table import OPERATORS
-from fedmpi.language.to_type import TypeSpec, to_type
+from fedmpi.language.to_type import TypeSpec, read_type
 from fedmpi.language.types import (
     FederatedType,
     FunctionType,
-    SequenceType,
     StructType,
     StructWithPythonType,
     TensorType,
@@ -37,12 +36,13 @@ from fedmpi.language.types import (
 class Value:
     """A value of a federated computation while its body is traced: it has a type, but no data yet."""
 
-    __array_ufunc__ = None  # so that NumPy leaves `np.float32(2) * value` to us
     __slots__ = ("_expr", "_scope")
+    _expr: Expr
+    _scope: Scope
 
     def __init__(self, expr: Expr, scope: Scope) -> None:
-        self._expr = expr
-        self._scope = scope
+        object.__setattr__(self, "_expr", expr)
+        object.__setattr__(self, "_scope", scope)
 
     @property
     def type_signature(self) -> Type:
@@ -61,27 +61,37 @@ class Value:
         return show(self._expr)
 
     def __dir__(self) -> list[str]:
-        struct = _struct_of(self)
+        struct = struct_of(self)
         return ["type_signature", "comp", *(struct.fields() if struct is not None else ())]
 
     def __getattr__(self, name: str) -> Value:
-        struct = None if name.startswith("__") else _struct_of(self)
-        if struct is None:
-            raise AttributeError(f"a value of type {self.type_signature} has no attribute {name!r}")
-        return select(self, name)
+        struct = None if name.startswith("__") else struct_of(self)
+        if struct is not None:
+            return select(self, name)
+        with reporting("element"):
+            text = f"a value of type {self.type_signature} has no element named {name!r}"
+            raise NoSuchElementError(text, LOCAL_HINT if isinstance(self.type_signature, TensorType) else "")
 
     def __getitem__(self, key: int | str | slice) -> Value:
-        struct = _checked_struct(self, "[]")
+        struct = checked_struct(self, "[]")
         if isinstance(key, slice):
-            return _slice(self, struct, key)
+            return slice_of(self, struct, key)
         return select(self, key)
 
+    def __setattr__(self, name: str, new: Any) -> None:
+        with reporting(f".{name} = …"):
+            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        with reporting(f"[{key!r}] = …"):
+            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+
     def __iter__(self) -> Iterator[Value]:
-        struct = _checked_struct(self, "iteration")
+        struct = checked_struct(self, "iteration")
         return iter([select(self, index) for index in range(len(struct))])
 
     def __len__(self) -> int:
-        return len(_checked_struct(self, "len"))
+        return len(checked_struct(self, "len"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Value:
         """Call a value that is a function."""
@@ -89,6 +99,19 @@ class Value:
             if not isinstance(self.type_signature, FunctionType):
                 raise TypingError(f"only a function can be called, found a value of type {self.type_signature}")
             return call(self, pack_args(self.type_signature.parameter, args, kwargs))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Value:
+        """Take NumPy's `np.float32(2) * value`, and refuse its functions of values."""
+        if method == "__call__" and ufunc.__name__ in OPERATORS and len(inputs) == 2 and not options:
+            return binary(ufunc.__name__, *inputs)
+        with reporting(f"np.{ufunc.__name__}"):
+            raise TypingError(f"there is no such operation on values, found {self.type_signature}", LOCAL_HINT)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        with reporting("np.array"):
+            raise TypingError(
+                f"a value has no numbers while a computation is traced, found {self.type_signature}", LOCAL_HINT
+            )
 
     def __bool__(self) -> bool:
         with reporting("bool"):
@@ -148,7 +171,7 @@ def _refusing(name: str) -> Any:
         with reporting(name):
             raise TypingError(
                 f"there is no such operation on values, found one of type {self.type_signature}",
-                "+ - * / and comparisons work on tensors; put anything else into a numba_computation",
+                LOCAL_HINT,
             )
 
     method.__name__ = f"__{name}__"
@@ -176,12 +199,31 @@ def to_value(obj: Any, type_spec: TypeSpec | None = None) -> Value:
     with reporting("to_value"):
         if type_spec is None:
             return embed(obj, None, "value")
-        wanted = to_type(type_spec)
-        return coerce(embed(obj, wanted, "value"), wanted, "value")
+        wanted = read_type(type_spec)
+        value = coerce(embed(obj, wanted, "value"), wanted, "value")
+        if isinstance(value.comp, Literal) and value.type_signature is not wanted:
+            return _widened(value, wanted)
+        return value
+
+
+def _widened(value: Value, wanted: Type) -> Value:
+    """Return a constant as a value of the declared type, which says less of its shape: such a ``zero`` can grow."""
+    scope = tracing_scope("to_value")
+    parameter = Ref(scope.fresh("to_value_arg"), wanted)
+    return call(Value(Lambda(parameter.name, parameter, FunctionType(wanted, wanted)), scope), value)
 
 
 def embed(obj: Any, wanted: Type | None, name: str) -> Value:
     """Return ``obj`` as a value; ``wanted`` guides constants and the order of mappings, but is not enforced."""
+    if isinstance(obj, Value | FunctionSource):
+        return _embed(obj, wanted, name)
+    try:
+        return _embed(obj, wanted, name)
+    except RecursionError:
+        raise TypingError(f"{(name or 'the argument').split('[')[0]} is nested too deeply, or holds itself") from None
+
+
+def _embed(obj: Any, wanted: Type | None, name: str) -> Value:
     if isinstance(obj, Value):
         alive(obj)
         return obj
@@ -195,7 +237,7 @@ def embed(obj: Any, wanted: Type | None, name: str) -> Value:
     if callable(obj) and not isinstance(obj, type):
         raise UnsupportedValueError(
             f"{what} must be a value, found a Python function",
-            "decorate it with @fm.federated_computation or @fm.numba_computation",
+            FUNCTION_HINT,
         )
     parts = None if isinstance(obj, type) else unpack(obj)
     if parts is None:
@@ -206,7 +248,7 @@ def embed(obj: Any, wanted: Type | None, name: str) -> Value:
         parts = _by_key(obj, names, name)
     guides = items if len(items) == len(parts) else [(None, None)] * len(parts)
     values = [
-        embed(part, guide, element_name(name, key or called, i))
+        _embed(part, guide, element_name(name, key or called, i))
         for i, ((key, part), (called, guide)) in enumerate(zip(parts, guides, strict=True))
     ]
     return struct_value(values, [key for key, _ in parts], type(obj))
@@ -262,7 +304,10 @@ def coerce(value: Value, wanted: Type, name: str) -> Value:
                 for i, (part, (key, element)) in enumerate(zip(value, wanted.items(), strict=True))
             ]
             return struct_value(parts, [key for key, _ in found.items()], found.python_container)
-    raise TypeNotAssignableError(f"{name or 'the argument'} must be {wanted}, found {found}", hint_for(wanted, found))
+    texts = contrast(wanted, found)
+    raise TypeNotAssignableError(
+        f"{name or 'the argument'} must be {texts[0]}, found {texts[1]}", hint_for(wanted, found)
+    )
 
 
 def alive(value: Value) -> None:
@@ -315,59 +360,5 @@ def _elementwise(op: str, left: Value, right: Value) -> Value:
     return struct_value(parts, [name for name, _ in found.items()], found.python_container)
 
 
-def _struct_of(value: Value) -> StructType | None:
-    """The struct that a value is, or that it is at each place."""
-    type_ = value.type_signature
-    inner = type_.member if isinstance(type_, FederatedType) else type_
-    return inner if isinstance(inner, StructType) else None
-
-
-def _checked_struct(value: Value, what: str) -> StructType:
-    struct = _struct_of(value)
-    if struct is None:
-        hint = "go through a sequence with fm.sequence_map, fm.sequence_reduce or fm.sequence_sum"
-        is_sequence = isinstance(value.type_signature, SequenceType)
-        with reporting(what):
-            raise TypingError(f"the value must be a struct, found {value.type_signature}", hint if is_sequence else "")
-    return struct
-
-
-def select(value: Value, key: int | str) -> Value:
-    """Return an element of a struct value, or of a federated struct, by name or index."""
-    alive(value)
-    struct = _struct_of(value)
-    assert struct is not None
-    type_ = value.type_signature
-    if isinstance(key, str):
-        if key not in struct.fields():
-            raise AttributeError(
-                f"{type_} has no element named {key!r}; it has {', '.join(struct.fields()) or 'no names'}"
-            )
-        index = [name for name, _ in struct.items()].index(key)
-    else:
-        index = operator.index(key)
-        if not 0 <= index < len(struct):
-            error = ValueError if isinstance(type_, FederatedType) else IndexError
-            raise error(f"{type_} has {len(struct)} elements, no element {index}")
-    expr = value.comp
-    if isinstance(expr, Struct):
-        return Value(expr.elements[index], value._scope)
-    element = struct[index]
-    if isinstance(type_, FederatedType):
-        element = FederatedType(element, type_.placement, type_.all_equal)
-    return Value(Select(expr, index, element), value._scope)
-
-
-def _slice(value: Value, struct: StructType, key: slice) -> Value:
-    chosen = range(len(struct))[key]
-    if not chosen:
-        raise IndexError(f"[{key.start}:{key.stop}] selects nothing of {value.type_signature}")
-    parts = [select(value, index) for index in chosen]
-    part = struct_value(parts, [struct.items()[index][0] for index in chosen], None)
-    type_ = value.type_signature
-    if not isinstance(type_, FederatedType):
-        return part
-    assert isinstance(part.type_signature, StructType)
-    items = [(name, e.member) for name, e in part.type_signature.items() if isinstance(e, FederatedType)]
-    zipped = FederatedType(StructType(items), type_.placement, type_.all_equal)
-    return emit("federated_zip", [part], zipped)
+# Elements are made of the classes above, so this can only be imported when they exist.
+from fedmpi.language.elements import checked_struct, select, slice_of, struct_of  # noqa: E402

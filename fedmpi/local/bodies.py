@@ -6,6 +6,7 @@ A body takes one normalised argument (see `fedmpi.local.columns`) and returns a 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,11 @@ class LocalBody:
         return self.function(*arguments)
 
     def __call__(self, argument: Any) -> Any:
-        return self.interpret(argument)
+        try:
+            return self.interpret(argument)
+        except Exception as error:
+            note_kernel(error, self)
+            raise
 
 
 class PythonBody(LocalBody):
@@ -139,7 +144,7 @@ class NumbaBody(LocalBody):
 
     def __call__(self, argument: Any) -> Any:
         if debugging():
-            return self.interpret(argument)
+            return super().__call__(argument)
         if "compiled" not in self.__dict__:  # it was defined in debug mode
             self.compile()
         return self.compiled(argument, ())
@@ -193,6 +198,26 @@ def parameter_types(body: LocalBody) -> list[Type]:
     assert isinstance(parameter, StructType)
     types = list(parameter)
     return [types[i] for i in body.fields]
+
+
+# Where compiled code notes how far it has got, in an array int64[PROGRESS]: the element of the outermost sequence, the
+# client, the operator, the local computation that is running; each is -1 outside of all.
+BATCH, CLIENT, STEP, KERNEL = range(4)
+PROGRESS = 4
+
+
+def note_kernel(error: BaseException, body: LocalBody) -> None:
+    """Remember in which local computation an error arose; the innermost has the say."""
+    if not hasattr(error, "fedmpi_kernel"):
+        error.fedmpi_kernel = f"{body.name} ({body.where})"  # type: ignore[attr-defined]
+
+
+def note_progress(error: BaseException, progress: Any, kernels: Sequence[LocalBody]) -> None:
+    """Remember what compiled code has noted; ``kernels`` are the local computations by their numbers."""
+    if progress[KERNEL] >= 0:
+        note_kernel(error, kernels[progress[KERNEL]])
+    if progress[BATCH] >= 0:
+        note_batch(error, int(progress[BATCH]))
 
 
 def note_batch(error: BaseException, index: int) -> None:

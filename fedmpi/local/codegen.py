@@ -17,7 +17,7 @@ import numpy as np
 
 from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
-from fedmpi.local.bodies import LocalBody, NumbaBody
+from fedmpi.local.bodies import KERNEL, LocalBody, NumbaBody
 from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
 from fedmpi.local.records import record_of
 from fedmpi.local.sparse import Csr
@@ -78,6 +78,7 @@ class Generator:
     signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
     dense: bool = False  # stored rows become arrays before user code sees them
     in_place: bool = False  # kernels may write into a state that the text owns
+    kernels: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
     indent: int = 1
     count: int = 0
 
@@ -217,22 +218,31 @@ class Generator:
             _check_layouts(argument.type, function.type.parameter)
         name = self.constant("K", function.dispatcher)
         if argument is None:
-            return self.bind(f"{name}()", expr.type)
+            return self.noted(function, f"{name}()", expr.type)
         if function.fields is None:
-            return self.bind(f"{name}({self.text(argument)})", expr.type)
+            return self.noted(function, f"{name}({self.text(argument)})", expr.type)
         if isinstance(argument, Parts):
             parts = [self.text(argument.parts[i]) for i in function.fields]
         else:
             text = self.text(argument)
             parts = [f"{text}[{i}]" for i in function.fields]
-        made = self.bind(f"{name}({', '.join(parts)})", expr.type)
+        made = self.noted(function, f"{name}({', '.join(parts)})", expr.type)
         for position, i in enumerate(function.fields if self.in_place else ()):
             given = argument.parts[i] if isinstance(argument, Parts) else None
             if isinstance(given, Given) and isinstance(function, NumbaBody):
                 form = function.consuming(position)
                 if form is not None:
-                    line = self.lines[-1].replace(f"{name}(", f"{self.constant('C', form)}(", 1)
-                    given.consuming = len(self.lines) - 1, line
+                    line = self.lines[-2].replace(f"{name}(", f"{self.constant('C', form)}(", 1)
+                    given.consuming = len(self.lines) - 2, line
+        return made
+
+    def noted(self, function: LocalBody, text: str, type_: Type) -> Var:
+        """Bind the result of a local computation between notes, for errors, of which one is running."""
+        if function not in self.kernels:
+            self.kernels.append(function)
+        self.line(f"progress[{KERNEL}] = {self.kernels.index(function)}")
+        made = self.bind(text, type_)
+        self.line(f"progress[{KERNEL}] = -1")
         return made
 
     def apply(self, expr: Apply, args: list[Any]) -> Any:

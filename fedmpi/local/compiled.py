@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
-from fedmpi.local.bodies import LocalBody, NumbaBody, note_batch
+from fedmpi.local.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
 from fedmpi.local.lifting import entry_text, generate
@@ -27,6 +27,7 @@ class CompiledFunction:
     def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
         self.function, self.parameter, self.result, self.name = function, parameter, result, name
         self._entries: dict[tuple[str, ...], Any] = {}
+        self._kernels: list[LocalBody] = []
         self._entry(())
 
     def _entry(self, forms: tuple[str, ...]) -> Any:
@@ -34,6 +35,7 @@ class CompiledFunction:
 
         def write(dense: bool) -> Generator:
             generator, self.captured = generate(self.function, self.parameter, self.result, forms, dense=dense)
+            self._kernels = generator.kernels
             return generator
 
         if forms not in self._entries:
@@ -48,12 +50,11 @@ class CompiledFunction:
             flatten(argument, self.parameter, flat, forms)
         for value, captured in zip(captures, self.captured, strict=True):
             flatten(value, captured.type, flat)
-        progress = np.full(1, -1, dtype=np.int64)
+        progress = np.full(PROGRESS, -1, dtype=np.int64)
         try:
             leaves = self._entry(tuple(forms) if any(forms) else ())(progress, *flat)
         except Exception as error:
-            if progress[0] >= 0:
-                note_batch(error, int(progress[0]))
+            note_progress(error, progress, self._kernels)
             raise
         return unflatten(self.result, iter(_apart(leaves)))
 
@@ -155,13 +156,13 @@ def _compile(generator: Generator) -> Any:
     text = entry_text(generator)
     key = _key(generator, text, signature)
     with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
-        entry = njit(error_model="numpy", cache=on_disk, no_cfunc_wrapper=True)(function)
+        entry = njit(error_model="numpy", nogil=True, cache=on_disk, no_cfunc_wrapper=True)(function)
         try:
             entry.compile(tuple(signature))
         except NumbaError:
             raise
         except Exception:  # a damaged or unwritable cache must not stop a run that can compile
-            entry = njit(error_model="numpy")(function)
+            entry = njit(error_model="numpy", nogil=True)(function)
             entry.compile(tuple(signature))
             cache.forget(key, "entry")
     entry.disable_compile()

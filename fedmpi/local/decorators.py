@@ -17,7 +17,7 @@ from fedmpi.language.computation import Computation
 from fedmpi.language.expressions import Kernel
 from fedmpi.language.parameters import bind_parameter, decorator
 from fedmpi.language.source import definition_location, function_name
-from fedmpi.language.to_type import to_type
+from fedmpi.language.to_type import read_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody, PythonBody
 from fedmpi.local.debugging import debugging
@@ -47,7 +47,7 @@ def _numba(
             f"{name}: np.random and random draw from a state of the rank, so that results would depend on the "
             f"number of ranks; pass a key and draw from a generator made from (seed, round, client)\n  at {where}"
         )
-    declared: Type = to_type(result) if result is not None else TensorType(np.int32)
+    declared: Type = read_type(result) if result is not None else TensorType(np.int32)
     body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
     body.parameters, body.given, body.keywords = bound.names, given, keywords
     if result is None:
@@ -83,7 +83,7 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
     name, where = function_name(function), definition_location(function)
     if result is None:
         raise TypeError(f"{name}: python_computation needs the type of its result: result=…\n  at {where}")
-    type_ = FunctionType(bound.type, to_type(result))
+    type_ = FunctionType(bound.type, read_type(result))
     _refuse_placements(name, where, type_.parameter)
     _refuse_placements(name, where, type_.result)
     body = PythonBody(function, type_, bound.fields, name, where)

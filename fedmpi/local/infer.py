@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.scopes import entered
-from fedmpi.language.to_type import infer_type
+from fedmpi.language.to_type import type_of
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody
 from fedmpi.local.columns import PackedSequence, pack
@@ -127,7 +127,7 @@ def _type_of(value: Any) -> Type:
         # A record is an argument's struct, or that of a computation that was called.
         container = value.container if hasattr(value, "element_names") else type(value)  # type: ignore[union-attr]
         return StructType(items) if container is None else StructWithPythonType(items, container)
-    inferred = infer_type(value)
+    inferred = type_of(value)
     if inferred is None:
         raise ReturnedNoneError("the function returns None, write return …")
     return inferred

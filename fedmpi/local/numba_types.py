@@ -143,7 +143,8 @@ class _SequenceModel(models.StructModel):
 @register_model(SequenceIterator)
 class _IteratorModel(models.StructModel):
     def __init__(self, manager: Any, value: Any) -> None:
-        members = [("sequence", value.sequence), ("index", types.EphemeralPointer(types.int64))]
+        index = types.EphemeralPointer(types.int64)
+        members = [("sequence", value.sequence), ("index", index), ("around", types.int64)]
         super().__init__(manager, value, members)
 
 
@@ -340,8 +341,11 @@ def _sequence_getitem(sequence: Any, index: Any) -> Any:
 @lower_builtin("getiter", SequenceValue)
 def _getiter(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     iterator = _proxy(context, builder, sig.return_type)
+    sequence = _proxy(context, builder, sig.args[0], args[0])
     iterator.sequence = args[0]
-    iterator.index = cgutils.alloca_once_value(builder, _proxy(context, builder, sig.args[0], args[0]).start)
+    iterator.index = cgutils.alloca_once_value(builder, sequence.start)
+    # What a loop around this one has noted, or -1: noted again when this one is through.
+    iterator.around = builder.load(_proxy(context, builder, _PROGRESS, sequence.progress).data)
     context.nrt.incref(builder, sig.args[0], args[0])
     return impl_ret_new_ref(context, builder, sig.return_type, iterator._getvalue())
 
@@ -355,12 +359,15 @@ def _iternext(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> N
     sequence = _proxy(context, builder, sequence_type, iterator.sequence)
     valid = builder.icmp_signed("<", index, sequence.stop)
     result.set_valid(valid)
-    with builder.if_then(valid):
-        progress = _proxy(context, builder, _PROGRESS, sequence.progress)
-        builder.store(builder.sub(index, sequence.start), progress.data)
-        function, element_signature = _element_signature(sequence_type)
-        result.yield_(context.get_function(function, element_signature)(builder, [iterator.sequence, index]))
-        builder.store(builder.add(index, cgutils.intp_t(1)), iterator.index)
+    progress = _proxy(context, builder, _PROGRESS, sequence.progress).data
+    with builder.if_else(valid) as (then, otherwise):
+        with then:
+            builder.store(builder.sub(index, sequence.start), progress)
+            function, element_signature = _element_signature(sequence_type)
+            result.yield_(context.get_function(function, element_signature)(builder, [iterator.sequence, index]))
+            builder.store(builder.add(index, cgutils.intp_t(1)), iterator.index)
+        with otherwise:
+            builder.store(iterator.around, progress)
 
 
 @intrinsic

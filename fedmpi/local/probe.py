@@ -6,9 +6,10 @@ While a probe runs, `Kernel` objects answer with their NumPy twins, so that noth
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,7 +25,7 @@ def probing() -> bool:
 
 @contextmanager
 def probe() -> Iterator[None]:
-    """Within the block, `probing()` is true, and breakpoints do nothing: a probe is no call of the user's."""
+    """Within the block, `probing()` is true; breakpoints and `print` do nothing: a probe is no call of the user's."""
     token = _PROBING.set(True)
     stops = [(sys, "breakpointhook")]
     if debugging():  # elsewhere Numba refuses the module, which takes its time to load
@@ -33,7 +34,8 @@ def probe() -> Iterator[None]:
     for module, name in stops:
         setattr(module, name, _pass_by)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         for (module, name), function in zip(stops, before, strict=True):
             setattr(module, name, function)

@@ -34,10 +34,14 @@ class ArgumentError(TypeError):
         self.path.insert(0, place)
         return self
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it says, without the hint."""
         place = ", ".join(self.path)
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}{hint}"
+        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}"
+
+    def __str__(self) -> str:
+        return self.text + (f" ({self.hint})" if self.hint else "")
 
 
 class ShapeError(TypeError):
@@ -130,7 +134,7 @@ def _tensor(value: Any, type_: TensorType) -> Any:
         raise ArgumentError(
             str(type_),
             describe(value if isinstance(value, np.ndarray | np.generic) else array if array.ndim else value),
-            _cast_hint(array, dtype),
+            _cast_hint(value, array, dtype),
         )
     check_shape(array.shape, type_, array)
     with np.errstate(over="ignore"):
@@ -160,12 +164,19 @@ def _as_array(value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     return array
 
 
-def _cast_hint(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> str:
-    if array.dtype.kind not in "biufc":
+def _cast_hint(value: Any, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> str:
+    if array.dtype.kind not in "biufc" or dtype.kind == "U":
         return ""
+    if type(value) is int and _kind(dtype) == "i":
+        return f"{dtype.name} holds {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+    if type(value) is int and dtype.kind == "f":
+        return f"write {value}.0"
+    name = "bool_" if dtype.kind == "b" else dtype.name
     if array.ndim == 0:
-        return f"write np.{dtype.name}(…) where that is meant"
-    return f"write value.astype(np.{dtype.name}) where that is meant"
+        return f"write np.{name}(…) where that is meant"
+    if isinstance(value, list | tuple):
+        return f"write np.array(value, np.{name}) where that is meant"
+    return f"write value.astype(np.{name}) where that is meant"
 
 
 def check_shape(shape: tuple[int, ...], type_: TensorType, found: Any = None) -> None:
@@ -192,19 +203,31 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _text(value: Any, type_: TensorType) -> Any:
-    if isinstance(value, bytes):
-        value = value.decode("utf-8")
-    if not type_.shape:
-        if not isinstance(value, str):
+    if isinstance(value, np.ndarray) and not value.shape:
+        value = value.item()
+    if isinstance(value, str | bytes):
+        if type_.shape not in ((), None):
             raise ArgumentError(str(type_), describe(value))
-        return str(value)
-    array = np.asarray(value)
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind != "U" and not all(isinstance(v, str) for v in array.reshape(-1)):
+        return _decoded(value, type_)
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind not in "USO"
+    if numbers or not isinstance(value, np.ndarray | list | tuple) or type_.shape == ():
         raise ArgumentError(str(type_), describe(value))
-    check_shape(array.shape, type_, array)
-    return array.astype(object)
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=object)
+    texts = np.empty(array.shape, object)
+    texts.reshape(-1)[:] = [_decoded(text, type_) for text in array.reshape(-1).tolist()]
+    check_shape(texts.shape, type_, texts.astype(np.str_))
+    return texts
+
+
+def _decoded(text: Any, type_: TensorType) -> str:
+    if isinstance(text, bytes):
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ArgumentError(str(type_), "bytes that are no UTF-8 text") from None
+    if not isinstance(text, str):
+        raise ArgumentError(str(type_), describe(text))
+    return str(text)
 
 
 def struct_parts(value: Any, type_: StructType) -> list[Any]:
@@ -212,15 +235,17 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
     names = [name for name, _ in type_.items()]
     if type(value) in (dict, OrderedDict) and len(value) == len(names) and all(name in value for name in names):
         return [value[name] for name in names]  # what comes round after round
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    elif hasattr(value, "__attrs_attrs__") and not isinstance(value, type):
-        value = {a.name: getattr(value, a.name) for a in value.__attrs_attrs__}
+    given = value
+    fields = _fields(value)
+    if fields is not None:
+        value = dict(fields) if type_.fields() else [part for _, part in fields]
     if isinstance(value, tuple) and element_names(value) is not None and None not in names:
         keys = element_names(value) or ()
         if None not in keys:
             value = dict(zip(keys, value, strict=True))
     if isinstance(value, Mapping):
+        if value and None in names:
+            raise ArgumentError(str(type_), describe(given), "elements without names are given by a list or a tuple")
         missing = [n for n in names if n not in value]
         unknown = [k for k in value if k not in names]
         if missing or unknown:
@@ -228,13 +253,24 @@ def struct_parts(value: Any, type_: StructType) -> list[Any]:
                 [f"no {', '.join(map(repr, missing))}"] * bool(missing)
                 + [f"unknown {', '.join(map(repr, unknown))}"] * bool(unknown)
             )
-            raise ArgumentError(str(type_), f"{describe(value)}: {text}")
+            raise ArgumentError(str(type_), f"{describe(given)}: {text}")
         return [value[n] for n in names]
     if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value))
     if len(value) != len(names):
-        raise ArgumentError(f"{type_}, {len(names)} elements", describe(value))
+        raise ArgumentError(f"{type_}, {len(names)} elements", describe(given))
     return list(value)
+
+
+def _fields(value: Any) -> list[tuple[str, Any]] | None:
+    """The fields of an instance of a dataclass or an attrs class; None for anything else."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    if hasattr(value, "__attrs_attrs__"):
+        return [(a.name, getattr(value, a.name)) for a in value.__attrs_attrs__]
+    return None
 
 
 def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:

@@ -1,5 +1,6 @@
 """The machine below the language: plans, the executor, MPI."""
 
+from fedmpi.runtime.asynchronous import AsyncContext as AsyncContext
 from fedmpi.runtime.context import MpiContext as MpiContext
 from fedmpi.runtime.context import client_data as client_data
 from fedmpi.runtime.context import client_data_from_arrays as client_data_from_arrays

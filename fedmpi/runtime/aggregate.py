@@ -67,4 +67,4 @@ def _report(call: Execution, node: Node, states: list[Any]) -> Any:
             debugging.check_neutral(merge, zero, states)
         return call.program.checked(node, report(merged(states or [zero], merge)))
     except Exception as error:
-        raise failures.annotated(error, f"{call.name}: {node.op} at {node.where}, at the server") from error
+        raise failures.annotated(error, f"{call.name}: {node.op} at the server, {node.where}") from error

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fedmpi.language.computation import Computation
 from fedmpi.language.errors import InvalidNonAllEqualValueError
-from fedmpi.language.placements import SERVER
+from fedmpi.language.expressions import walk
+from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.source import user_location
-from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.language.to_type import to_type
+from fedmpi.language.type_analysis import preorder_types
+from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.values import ArgumentError, describe, normalise, struct_parts
@@ -18,18 +23,20 @@ from fedmpi.runtime.plan import contains
 def refuse(name: str, error: ArgumentError) -> TypeError:
     """Return the error of a call: computation, parameter, expected, found, and the user's line."""
     what = "parameter" if error.path else "the argument:"
-    return TypeError(f"{name}: {what} {error}\n  at {user_location()}")
+    hint = f"\n  hint: {error.hint}" if error.hint else ""
+    return TypeError(f"{name}: {what} {error.text}\n  at {user_location()}{hint}")
 
 
 Part = tuple[tuple[str, ...], Type, Any]  # path, type and raw value
 
 
 def parts_of(computation: Computation, argument: Any, *, server: bool = True) -> list[Part]:
-    """Return the parts of a call's argument (see `split`); the whole argument has the parameter's name."""
+    """Return the parts of a call's argument (see `split`); the whole of it has the name of the one parameter."""
     parameter = computation.type_signature.parameter
     if parameter is None:
         return []
-    return [(path or (computation.root,), t, v) for path, t, v in split(argument, parameter, server=server)]
+    root = () if len(computation.names) > 1 else (computation.root,)
+    return [(path or root, t, v) for path, t, v in split(argument, parameter, server=server)]
 
 
 def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: bool = True) -> list[Part]:
@@ -42,6 +49,8 @@ def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: boo
     try:
         parts = [None] * len(type_) if not server and _at_server(type_) else struct_parts(argument, type_)
     except ArgumentError as error:
+        if not path and isinstance(argument, list | tuple):
+            error.hint = error.hint or "one positional argument by itself is the whole struct of arguments"
         raise (error.inside(label(path)) if path else error) from None
     out = []
     for i, ((name, part_type), part) in enumerate(zip(type_.items(), parts, strict=True)):
@@ -66,7 +75,7 @@ def check(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
     try:
         return normalise(value, type_)
     except ArgumentError as error:
-        raise error.inside(label(path)) from None
+        raise (error.inside(label(path)) if path else error) from None
 
 
 def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, ...]) -> int:
@@ -75,20 +84,60 @@ def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, .
         return len(value)
     raise InvalidNonAllEqualValueError(
         f"{name}: parameter {label(path)}: expected a list with one value for each client for {type_}, "
-        f"found {describe(value)}\n  at {user_location()}"
+        f"found {describe(value)}\n  at {user_location()}\n  hint: {_clients_hint(value)}"
     )
 
 
-def common_count(name: str, counts: list[tuple[tuple[str, ...], int]]) -> int | None:
+def _clients_hint(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return "list(array) has one value for each row"
+    if isinstance(value, bool | int | float | complex | str | np.generic):
+        return "for one client it is a list of one value; a value at the server has the type fm.type_at_server(T)"
+    return "a list, a tuple or what fm.client_data made"
+
+
+def common_count(
+    name: str, counts: list[tuple[tuple[str, ...], int]], placement: PlacementLiteral = CLIENTS
+) -> int | None:
     """Return the number of clients that all arguments agree on; None without any."""
     for path, count in counts[1:]:
         first_path, first = counts[0]
         if count != first:
             raise ValueError(
-                f"{name}: Conflicting cardinalities for CLIENTS: {first} vs {count} (parameter {label(first_path)} has "
-                f"{first} clients, parameter {label(path)} has {count})\n  at {user_location()}"
+                f"{name}: Conflicting cardinalities for {placement}: {first} vs {count} "
+                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})"
+                f"\n  at {user_location()}"
             )
     return counts[0][1] if counts else None
+
+
+def infer_cardinalities(value: Any, type_: Any) -> dict[PlacementLiteral, int]:
+    """Return how many values an argument of this type has at each placement; what all have alike says nothing.
+
+    Raises `ValueError` for parts that do not agree, `InvalidNonAllEqualValueError` for one that is no list.
+    """
+    counts: dict[PlacementLiteral, list[tuple[tuple[str, ...], int]]] = {}
+    try:
+        parts = split(value, to_type(type_)) if value is not None else []
+    except ArgumentError as error:
+        raise refuse("infer_cardinalities", error) from None
+    for path, part, given in parts:
+        if isinstance(part, FederatedType) and not part.all_equal and given is not None:
+            path = path or ("value",)
+            count = client_count("infer_cardinalities", given, part, path)
+            counts.setdefault(part.placement, []).append((path, count))
+    return {place: common_count("infer_cardinalities", found, place) or 0 for place, found in counts.items()}
+
+
+def check_ranks_known(computation: Computation) -> None:
+    """Refuse a program with placements in which the rank of a tensor is not known: messages have no form for it."""
+    for node in walk(computation.expression):
+        for part in preorder_types(node.type):
+            if isinstance(part, TensorType) and part.shape is None:
+                raise TypeError(
+                    f"{computation.name}: a tensor of unknown rank, {part}, cannot be sent, found in {node.type}"
+                    f"\n  at {user_location()}\n  hint: declare its rank, such as (np.{part.dtype.name}, [None, None])"
+                )
 
 
 class ClientError(Exception):

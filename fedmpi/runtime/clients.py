@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmpi.local.bodies import CLIENT, PROGRESS, STEP, note_progress
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.runtime import failures
-from fedmpi.runtime.arguments import ClientError, label
+from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.folding import Fold, numbered
 from fedmpi.runtime.plan import Node, weight_of
 from fedmpi.runtime.program import ACCUMULATE, APPLYING, FOLDS, UNFOLDED, VALUE, WHOLE, ZERO
@@ -66,7 +67,7 @@ class ClientWork:
             sums.add(members, position)
         except Exception as error:  # a number that a secure sum does not take
             node = self.stage.reductions[getattr(error, "fedmpi_reduction", 0)]
-            raise self._failed(error, node, position, -1) from error
+            raise self._failed(error, node, position) from error
 
     def _check_finite(self, sums: Any) -> None:
         """With ``nonfinite="raise"``: refuse terms that are infinite or NaN."""
@@ -97,18 +98,18 @@ class ClientWork:
         loop = call.program.loop(self.level, forms, self.part)
         if loop is None:
             return False
-        progress = np.full(3, -1, dtype=np.int64)
+        progress = np.full(PROGRESS, -1, dtype=np.int64)
         state = self.sums.state if self.sums is not None else call.program.no_sums.state
         blocks = numbered(call.blocks[call.mine]) if stage.folds else np.zeros(len(call.mine), np.int64)
         data = [(call.values[node], call.positions[node]) for node in columns]
         try:
             wide, kept, states = loop.run(progress, state, blocks, data, call.values.__getitem__)
         except Exception as error:
-            batch, client, step = progress.tolist()
-            if client < 0:
+            if progress[CLIENT] < 0:
                 raise  # before the first client
+            note_progress(error, progress, loop.kernels)
             nodes = (*self.ready.steps, *stage.reductions, *stage.folds)
-            raise self._failed(error, nodes[step], client, batch) from error
+            raise self._failed(error, nodes[progress[STEP]], int(progress[CLIENT])) from error
         if self.sums is not None:
             self.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
@@ -130,7 +131,7 @@ class ClientWork:
                 try:
                     values.local[node] = call.program.checked(node, action(values))
                 except Exception as error:
-                    raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
+                    raise self._failed(error, node, position) from error
             if stage.reductions:
                 members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]
                 if self.sums is not None:
@@ -141,7 +142,7 @@ class ClientWork:
                 try:
                     fold.add(values.of(node.inputs[VALUE]), int(call.blocks[call.mine[position]]))
                 except Exception as error:
-                    raise self._failed(error, node, position, getattr(error, "fedmpi_batch", -1)) from error
+                    raise self._failed(error, node, position) from error
             for node, parts in kept.items():
                 parts.append(values[node])
         for node, parts in kept.items():
@@ -169,13 +170,11 @@ class ClientWork:
         selection = Selection(lambda key: function((server_val, key)), int(max_key), node.member)
         return lambda values: selection(values.of(node.inputs[1]))
 
-    def _failed(self, error: Exception, node: Node, position: int, batch: int) -> ClientError:
+    def _failed(self, error: Exception, node: Node, position: int) -> ClientError:
         """Return the error of a client, which says where it arose."""
         call, client = self.call, int(self.call.mine[position])
-        names = [label(n.detail) for n in call.plan.inputs if n.per_client]
-        source = f" of {' and '.join(names)}" if names else ""
-        who = f"client {client}{source}" + (f", batch {batch}" if batch >= 0 else "") + f" (rank {call.comm.rank})"
-        return ClientError(client, failures.annotated(error, f"{call.name}: {node.op} at {node.where}: {who}"))
+        where = f"{call.name}: {node.op} at {node.where}: {failures.who(client, call.per_client_names)}"
+        return ClientError(client, failures.annotated(error, where, call.comm.rank))
 
 
 class _ClientValues:

@@ -1,7 +1,7 @@
 """The communicator: typed messages between the ranks, waits that notice a rank that has left, and one way to abort.
 
-The one module that imports mpi4py, and only when the first `Communicator` is opened.  Buffers are NumPy arrays and
-travel by the upper-case, typed methods; nothing is pickled.  A world of one rank is the same code.
+MPI is loaded when the first `Communicator` is opened (`library`).  Buffers are NumPy arrays and travel by the
+upper-case, typed methods; nothing is pickled.  A world of one rank is the same code.
 
 Waiting.  A blocking MPI call cannot notice that the rank it waits for has ended its script (MPI then waits for ever),
 and MPICH's spins on a core that a working rank may need.  So where a rank may wait long (the header of a round, the
@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
+import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.runtime import cores, launch
+from fedmpi.runtime import cores
+from fedmpi.runtime.library import abort_world, check_thread, is_active, load, one_thread
 from fedmpi.runtime.stderr import say
 
-__all__ = ["Communicator", "Departure", "is_active", "opened", "watch_openings"]
+__all__ = ["Communicator", "Departure", "abort_world", "is_active", "opened", "watch_openings"]
 
 Bytes = NDArray[np.uint8]
 
@@ -42,8 +42,6 @@ SPIN_CROWDED, SPIN = 50e-6, 1.0
 NAP_FIRST, NAP_LONGEST = 50e-6, 1e-3
 # Seconds after which a rank that waits in vain ends the job itself; the rank that left does so before, with its stack.
 IN_VAIN = 5.0
-# MPICH drops what is still on its way to the launcher's stderr when a rank aborts.
-BEFORE_ABORT = 0.2
 
 
 class Departure(NamedTuple):
@@ -70,24 +68,27 @@ class Communicator:
 
         Raises:
             LaunchError: The processes cannot form one world, or there is no MPI library.
+            ContextError: This is another thread than that of MPI_Init, which is the only one that may call MPI.
             ValueError: `comm` is an intercommunicator or null.
 
         """
         global _key
-        mpi = _load_mpi()
-        given = mpi.COMM_WORLD if comm is None else comm
-        if given == mpi.COMM_NULL or given.Is_inter():
-            raise ValueError("the communicator must be an intracommunicator that this rank belongs to")
-        if _key is None:
-            _key = mpi.Comm.Create_keyval()
-        known = given.Get_attr(_key)
-        if known is None:
-            known = cls(mpi, given)
-            given.Set_attr(_key, known)
-            _opened.append(known)
-            if _at_opening is not None:
-                _at_opening(known)
-        return known  # type: ignore[no-any-return]
+        with one_thread:
+            mpi = load()
+            check_thread(mpi)
+            given = mpi.COMM_WORLD if comm is None else comm
+            if given == mpi.COMM_NULL or given.Is_inter():
+                raise ValueError("the communicator must be an intracommunicator that this rank belongs to")
+            if _key is None:
+                _key = mpi.Comm.Create_keyval()
+            known = given.Get_attr(_key)
+            if known is None:
+                known = cls(mpi, given)
+                given.Set_attr(_key, known)
+                _opened.append(known)
+                if _at_opening is not None:
+                    _at_opening(known)
+            return known  # type: ignore[no-any-return]
 
     def __init__(self, mpi: Any, given: Any) -> None:
         """Duplicate `given`; use `open`."""
@@ -111,6 +112,8 @@ class Communicator:
         # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
         self._spin = SPIN_CROWDED if self.ranks_on_node > node_cores else SPIN
         self._status = mpi.Status()
+        self.one_thread = mpi.Query_thread() < mpi.THREAD_SERIALIZED  # that of MPI_Init alone may call
+        self._fetching = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Communicator rank {self.rank} of {self.size} on {self.host}>"
@@ -314,11 +317,12 @@ class Communicator:
 
     def fetch(self, tag: int) -> tuple[int, Bytes] | None:
         """Return sender and bytes of a message with this tag, or None if there is none yet."""
-        if not self._comm.Iprobe(self._mpi.ANY_SOURCE, tag, self._status):
-            return None
-        source: int = self._status.Get_source()
-        data = np.empty(self._status.Get_count(self._mpi.BYTE), np.uint8)
-        self._comm.Recv([data, self._mpi.BYTE], source, tag)
+        with self._fetching:  # a thread that leaves and one that waits must not see the same message
+            if not self._comm.Iprobe(self._mpi.ANY_SOURCE, tag, self._status):
+                return None
+            source: int = self._status.Get_source()
+            data = np.empty(self._status.Get_count(self._mpi.BYTE), np.uint8)
+            self._comm.Recv([data, self._mpi.BYTE], source, tag)
         return source, data
 
     def abort(self, code: int, text: str) -> None:
@@ -351,45 +355,3 @@ def watch_openings(action: Callable[[Communicator], None]) -> None:
     """Call `action` with every communicator that will be opened."""
     global _at_opening
     _at_opening = action
-
-
-def is_active() -> bool:
-    """Tell whether MPI is initialised and not yet finalised, without loading it."""
-    module = sys.modules.get("mpi4py.MPI")
-    return module is not None and module.Is_initialized() and not module.Is_finalized()
-
-
-def abort_world(code: int) -> None:
-    """End the whole job with exit code `code`, where MPI is active.  Does not return."""
-    time.sleep(BEFORE_ABORT)
-    sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
-
-
-def _load_mpi() -> Any:
-    """Return mpi4py.MPI, initialised; check the launch before and after."""
-    try:
-        # Between an import without initialisation and MPI_Init the library can be asked for its name; where a program
-        # has imported mpi4py.MPI itself that chance is gone and only the check of the size remains.
-        import mpi4py
-
-        before = mpi4py.rc.initialize, mpi4py.rc.finalize
-        finalize = mpi4py.rc.finalize is not False
-        try:
-            mpi4py.rc(initialize=False, finalize=finalize)
-            from mpi4py import MPI
-        finally:
-            mpi4py.rc(initialize=before[0], finalize=before[1])
-    except (ImportError, RuntimeError) as reason:
-        raise launch.missing_mpi(reason) from None
-    library = MPI.Get_library_version()
-    if not MPI.Is_initialized():
-        launch.check_library(library)
-        level = mpi4py.rc.thread_level if mpi4py.rc.threads else "single"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "suspicious MPI execution environment", RuntimeWarning)
-            try:
-                MPI.Init_thread(getattr(MPI, f"THREAD_{level.upper()}"))
-            except RuntimeWarning as warning:
-                raise launch.LaunchError(str(warning)) from None
-    launch.check(MPI.COMM_WORLD.Get_size(), library)
-    return MPI

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 
 from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.containers import rebuild
-from fedmpi.language.context import get_default_context
-from fedmpi.language.expressions import free
+from fedmpi.language.context import Installable, current_context
+from fedmpi.language.expressions import Kernel, free
 from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
@@ -23,15 +24,19 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
-from fedmpi.runtime import records
+from fedmpi.runtime import line, records
 from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, parts_of, refuse
+from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse
+from fedmpi.runtime.asynchronous import blocking
 from fedmpi.runtime.client_data import check_list, member_type, pack_owned
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.executor import Execution
+from fedmpi.runtime.failures import annotated, noted
 from fedmpi.runtime.from_arrays import NAME, from_arrays
 from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
 from fedmpi.runtime.header import UNKNOWN
+from fedmpi.runtime.launch import LaunchError
+from fedmpi.runtime.library import initialise
 from fedmpi.runtime.machines import compare
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
@@ -41,7 +46,7 @@ from fedmpi.runtime.reduction import MODES, NONFINITE
 from fedmpi.runtime.rounds import Round
 
 
-class MpiContext:
+class MpiContext(Installable):
     """Runs every computation on all ranks of ``comm`` (default: all of the job).
 
     Rank 0 is the server, the others host the clients; with one rank, or with ``server_trains=True``, rank 0 hosts
@@ -85,10 +90,17 @@ class MpiContext:
     def comm(self) -> Communicator:
         """The communicator; opening it initialises MPI."""
         if self._comm is None:
+            line.wait()
             self._comm = Communicator.open(self._given)
             if self._comm.size > 1 and self._comm.call == 0:
                 compare(self._comm)
         return self._comm
+
+    def prepare(self, computation: Computation) -> None:
+        """Initialise MPI in this thread if another one is to run a computation that needs it."""
+        if self._comm is None and self._is_placed(computation):
+            with contextlib.suppress(LaunchError):  # the call itself will raise it
+                initialise()
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
@@ -132,6 +144,8 @@ class MpiContext:
         key = (computation, tuple(functions), debugging())
         if key not in self._programs:
             raises = self.nonfinite == "raise"
+            for each in (computation, *functions):
+                check_ranks_known(each)
             plan = build(computation, functions)
             self._programs[key] = Program(
                 plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse, debug=debugging()
@@ -148,7 +162,12 @@ class MpiContext:
         except ArgumentError as error:
             named = error.inside(computation.root) if len(computation.names) < 2 else error
             raise refuse(computation.name, named) from None
-        returned = self._local[key](value)
+        try:
+            returned = self._local[key](value)
+        except Exception as error:
+            if isinstance(computation.expression, Kernel):
+                raise noted(error)  # noqa: B904  # the same error
+            raise annotated(error, computation.name) from error
         return present_with_functions(returned, result)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -242,6 +261,11 @@ def default_context() -> MpiContext:
     return MpiContext(server_trains=os.environ.get("FEDMPI_SERVER_TRAINS") == "1")
 
 
+def _machine() -> Any:
+    """Return the current context, or what it runs its calls in if it is an `AsyncContext`."""
+    return blocking(current_context())
+
+
 def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
     """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
 
@@ -250,7 +274,7 @@ def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData
     (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
     (see `fedmpi.local.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
     """
-    return get_default_context().client_data(values, type_, storage=storage)  # type: ignore[attr-defined, no-any-return]
+    return _machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
 
 
 def client_data_from_arrays(
@@ -269,18 +293,19 @@ def client_data_from_arrays(
     floats u / 255.0; "sparse", "density" and "bytes" of floats read all of an array, on every rank that has clients.
     Raises `TypeError` or `ValueError` on all ranks.
     """
-    context: Any = get_default_context()
-    return context.client_data_from_arrays(arrays, offsets, type_, batch_size, storage=storage)  # type: ignore[no-any-return]
+    return _machine().client_data_from_arrays(  # type: ignore[no-any-return]
+        arrays, offsets, type_, batch_size, storage=storage
+    )
 
 
 def replicate(value: Any) -> Any:
     """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
-    return get_default_context().replicate(value)  # type: ignore[attr-defined]
+    return _machine().replicate(value)
 
 
 def is_server() -> bool:
     """Tell whether this is rank 0, where results at the server are; initialises MPI."""
-    return bool(get_default_context().is_server)  # type: ignore[attr-defined]
+    return bool(_machine().is_server)
 
 
 def plan(computation: Computation) -> Plan:
@@ -302,7 +327,7 @@ def planned(operation: str, computation: Any) -> Plan:
             f"  at {user_location()}"
         )
     made = build(shown)
-    made.mode = getattr(get_default_context(), "reduction", made.mode)
+    made.mode = getattr(_machine(), "reduction", made.mode)
     return made
 
 

@@ -64,6 +64,11 @@ class Execution(Round):
         self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
         self.blocks_are_whole = True
 
+    @property
+    def per_client_names(self) -> list[str]:
+        """The names of the arguments at the clients."""
+        return [label(node.detail) for node in self.plan.inputs if node.per_client]
+
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
         self.attempt(functools.partial(self.bind, argument))
@@ -149,7 +154,10 @@ class Execution(Round):
     def run_unplaced(self) -> None:
         """Run what has no placement, on every rank."""
         for node in self.plan.unplaced:
-            self.values[node] = self.unplaced_value(node)
+            try:
+                self.values[node] = self.unplaced_value(node)
+            except Exception as error:
+                raise failures.annotated(error, self.name) from error
 
     def unplaced_value(self, node: Node) -> Any:
         interpreter = Interpreter()

@@ -38,7 +38,7 @@ import numpy as np
 
 from fedmpi.language.computation import Computation
 from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import launch
+from fedmpi.runtime import launch, line
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.stderr import is_silenced, say
 
@@ -90,6 +90,7 @@ def _install() -> None:
     sys.exit = _remembering(sys.exit)
     os._exit = _after_goodbye(os._exit)
     atexit.register(_at_exit)
+    atexit.register(line.finish)  # runs before: no call comes after the goodbye
 
 
 # The three ways in which a script ends.
@@ -142,6 +143,7 @@ def _on_exception(kind: type[BaseException], value: BaseException, trace: Traceb
     if _process.pid != os.getpid() or _process.finished:
         _process.previous_hook(kind, value, trace)
         return
+    line.drop()  # what has not begun
     _print_exception(kind, value, trace)
     code = 130 if issubclass(kind, KeyboardInterrupt) else 1
     if isinstance(value, launch.LaunchError):
@@ -251,10 +253,13 @@ def _how_it_ended() -> str:
 
 
 def _leave_by_exception(comm: Communicator, kind: type[BaseException], code: int) -> None:
-    """Say goodbye, hear who waits, end the job; return if all others have left as well: then nobody needs ending."""
+    """Say goodbye, hear who waits, end the job; return if all others have left as well: then nobody needs ending.
+
+    An asynchronous call that is running may need a rank that has not begun it: that ends the job too.
+    """
     comm.say_goodbye(raised=True)
     waiting = _listen(comm, {}, LAST_WORDS)
-    if waiting or len(comm.departed) < comm.size - 1 or code == 130:
+    if waiting or len(comm.departed) < comm.size - 1 or code == 130 or line.is_busy():
         comm.abort(code, _account(comm, waiting, f" with {kind.__name__}"))
 
 

@@ -38,12 +38,34 @@ def rank_of(failure: int) -> int:
     return failure % _RANKS
 
 
-def annotated(error: BaseException, where: str) -> BaseException:
-    """Return the same kind of exception with a text that says where it arose; the error itself is its cause."""
+def who(client: int, arguments: Sequence[str]) -> str:
+    """Return what a client is called in texts: its number, in the lists of which arguments."""
+    return f"client {client}" + (f" of {' and '.join(arguments)}" if arguments else "")
+
+
+def annotated(error: BaseException, where: str, rank: int | None = None) -> BaseException:
+    """Return the same kind of exception with a text that says where it arose; the error itself is its cause.
+
+    To ``where`` are added the batch, the rank and the local computation, as far as they are known.
+    """
     text = text_of(error)
+    if (batch := vars(error).pop("fedmpi_batch", None)) is not None:
+        where += f", batch {batch}"
+    if rank is not None:
+        where += f" (rank {rank})"
+    if (kernel := vars(error).pop("fedmpi_kernel", None)) is not None:
+        where += f", in {kernel}"
     made = _nearest(type(error).__mro__, f"{where}: {text}" if text else where)
     made.__cause__ = error  # its traceback shows the user's line
     return made
+
+
+def noted(error: BaseException) -> BaseException:
+    """Return the error of a function that the program has called itself: its text as it is, the batch as a note."""
+    batch, kernel = (vars(error).pop(name, None) for name in ("fedmpi_batch", "fedmpi_kernel"))
+    if kernel is not None:
+        error.add_note(f"in {kernel}" + (f", batch {batch}" if batch is not None else ""))
+    return error
 
 
 def text_of(error: BaseException) -> str:

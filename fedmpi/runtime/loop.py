@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, Type
+from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import Generator, NotCompilable
 from fedmpi.local.columns import Column, leaf_formats
 from fedmpi.runtime.loop_writer import LoopWriter, kept_of
@@ -36,10 +37,11 @@ class ClientLoop:
         self.folds = stage.folds if folds else []
         self.selections = [node for node in steps_of(stage) if node.op in SELECTIONS]
         self.shared: list[Node] = []  # values that all clients have
+        self.kernels: list[LocalBody] = []
 
         def write(dense: bool) -> Generator:
             writer = LoopWriter(plan, stage, layout, forms, dense, folds=folds)
-            self.shared = writer.lift.captured
+            self.shared, self.kernels = writer.lift.captured, writer.generator.kernels
             return writer.generator
 
         self._entry = compile_entry(write, stored=any(map(any, forms)))
@@ -54,8 +56,9 @@ class ClientLoop:
     ) -> tuple[Any, list[Column], list[Column]]:
         """Run all clients; return the accumulator's wide store, the columns of `kept`, each fold's states of blocks.
 
-        ``progress`` int64[3] says where an error arose; ``blocks`` int64[clients], of one client or more, numbers the
-        rank's blocks from 0 on; ``columns`` are (column, rows int64[clients]) in the order of `program.columns_of`.
+        ``progress`` int64[PROGRESS] says where an error arose; ``blocks`` int64[clients], of one client or more,
+        numbers the rank's blocks from 0 on; ``columns`` are (column, rows int64[clients]) in the order of
+        `program.columns_of`.
         """
         from fedmpi.local.compiled import flatten, flatten_arrays
 

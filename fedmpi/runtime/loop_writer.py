@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.local.bodies import BATCH, CLIENT, STEP
 from fedmpi.local.codegen import Generator, NotCompilable, Parts, Var, check_compilable, part_of
 from fedmpi.local.columns import layout as layout_of
 from fedmpi.local.columns import leaf_formats
@@ -15,7 +16,6 @@ from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage
 from fedmpi.runtime.program import ACCUMULATE, VALUE, ZERO, columns_of, folding_of, folding_state, steps_of
 from fedmpi.runtime.reduction import Layout, Leaf, Reduction
 
-BATCH, CLIENT, STEP = range(3)  # places in `progress`
 _I64, _F64, _U64 = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.uint64)
 _KEY = TensorType(np.int32)
 

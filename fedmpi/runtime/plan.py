@@ -234,8 +234,8 @@ def feed_program(digest: Any, program: Computation) -> None:
         if isinstance(part, Kernel):
             digest.update(f"{part.impl}".encode())
             _add_code(digest, getattr(part.impl.function, "__code__", None))
-        elif isinstance(part, Literal) and isinstance(part.data, bytes):
-            digest.update(part.data)  # the text shortens large arrays
+        elif isinstance(part, Literal):  # whose text shortens large arrays
+            digest.update(part.data if isinstance(part.data, bytes) else repr(part.data).encode())
 
 
 def _add_code(digest: Any, code: Any) -> None:

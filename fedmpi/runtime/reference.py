@@ -13,7 +13,8 @@ import numpy as np
 
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild
-from fedmpi.language.expressions import Apply, Select, call_closure, evaluate
+from fedmpi.language.context import Installable
+from fedmpi.language.expressions import Apply, Kernel, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
@@ -23,8 +24,8 @@ from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
 from fedmpi.runtime import debugging as debug_checks
-from fedmpi.runtime import records, reference_sums
-from fedmpi.runtime.arguments import ClientError, check, client_count, common_count, label, parts_of, refuse
+from fedmpi.runtime import failures, records, reference_sums
+from fedmpi.runtime.arguments import check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.plan import contains, has_placements
@@ -45,7 +46,7 @@ class Everywhere:
     value: Any
 
 
-class ReferenceContext:
+class ReferenceContext(Installable):
     """Evaluates computations in this process, without MPI; slow, short and obviously right.
 
     ``num_clients`` is the number of clients of computations that have no argument at the clients; ``nonfinite`` says
@@ -83,10 +84,19 @@ class ReferenceContext:
             values = iter([_part(value, part_type, path) for path, part_type, value in parts])
         except ArgumentError as error:
             raise refuse(computation.name, error) from None
-        semantics = _Reference(clients, self.nonfinite == "raise")
+        arguments = [label(path) for path, _ in counts]
+        semantics = _Reference(clients, self.nonfinite == "raise", computation.name, arguments)
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
-        return _present(semantics.invoke(function, value), type_.result, resident, semantics)
+        try:
+            returned = semantics.invoke(function, value)
+        except Exception as error:
+            if error is semantics.told:
+                raise  # it says already where it arose
+            if isinstance(computation.expression, Kernel):
+                raise failures.noted(error)  # noqa: B904  # the same error
+            raise failures.annotated(error, computation.name) from error
+        return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -157,8 +167,10 @@ def _next(type_: Type, values: Any) -> Any:
 class _Reference(Interpreter):
     """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
 
-    def __init__(self, clients: int | None, raises_nonfinite: bool) -> None:
+    def __init__(self, clients: int | None, raises_nonfinite: bool, name: str, arguments: list[str]) -> None:
         self.clients, self.raises_nonfinite = clients, raises_nonfinite
+        self.name, self.arguments = name, arguments  # for errors: the computation and its arguments at the clients
+        self.told: BaseException | None = None  # the error that says where it arose
 
     def select(self, expr: Select, source: Any) -> Any:
         if isinstance(source, AtClients):
@@ -178,10 +190,11 @@ class _Reference(Interpreter):
             case "federated_map":
                 function, value = args
                 if expr.type.placement is not CLIENTS:
-                    return self.invoke(function, value)
+                    return self._at_server(expr, function, value)
                 if expr.type.all_equal:
-                    return Everywhere(self.invoke(function, value.value))
-                return AtClients(tuple(self._for_client(function, m, i) for i, m in enumerate(self.members(value))))
+                    return Everywhere(self._at_server(expr, function, value.value))
+                members = self.members(value)
+                return AtClients(tuple(self._for_client(expr, function, m, i) for i, m in enumerate(members)))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
                     return args[0]
@@ -200,11 +213,11 @@ class _Reference(Interpreter):
             case "federated_min" | "federated_max":
                 return reference_sums.extreme(expr.op, self.members(args[0]), expr.type.member)
             case "federated_aggregate":
-                return self.aggregate(*args)
+                return self.aggregate(expr, *args)
             case "federated_eval":
                 if expr.type.placement is not CLIENTS:
-                    return self.invoke(args[0], None)
-                return AtClients(tuple(self._for_client(args[0], None, i, expr.op) for i in range(self.count())))
+                    return self._at_server(expr, args[0], None)
+                return AtClients(tuple(self._for_client(expr, args[0], None, i) for i in range(self.count())))
             case "federated_select" | "federated_secure_select":
                 return AtClients(tuple(self._selected(expr, args, i) for i in range(self.count())))
             case "federated_secure_sum" | "federated_secure_sum_bitwidth" | "federated_secure_modular_sum":
@@ -221,7 +234,7 @@ class _Reference(Interpreter):
             reference_sums.refuse_not_finite(expr.op, members, weights, expr.type.member)
         return members
 
-    def aggregate(self, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
+    def aggregate(self, expr: Apply, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
         """Fold the clients in at most 64 blocks, in order; merge neighbours until one state is left (decision 23)."""
         members = self.members(value)
         count = min(len(members), 64)
@@ -229,14 +242,14 @@ class _Reference(Interpreter):
         for block in range(count):
             state = zero
             for i in range(block * len(members) // count, (block + 1) * len(members) // count):
-                state = self._for_client(accumulate, (state, members[i]), i, "federated_aggregate")
+                state = self._for_client(expr, accumulate, (state, members[i]), i)
             states.append(state)
         if debugging():
             debug_checks.check_neutral(lambda pair: self.invoke(merge, pair), zero, states)
         while len(states) > 1:
             pairs = [states[i : i + 2] for i in range(0, len(states), 2)]
-            states = [self.invoke(merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
-        return self.invoke(report, states[0] if states else zero)
+            states = [self._at_server(expr, merge, tuple(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+        return self._at_server(expr, report, states[0] if states else zero)
 
     def _selected(self, expr: Apply, args: list[Any], index: int) -> Any:
         keys, max_key, server_val, function = args
@@ -245,20 +258,28 @@ class _Reference(Interpreter):
         parts = []
         for key in self.members(keys)[index]:
             if not 0 <= key <= max_key:
-                raise ValueError(
-                    f"{expr.op}: client {index}: a key is not in 0 to max_key: {key} is not in 0 … {max_key}"
-                )
-            parts.append(self._for_client(function, (server_val, key), index, expr.op))
+                error = ValueError(f"a key is not in 0 to max_key: {key} is not in 0 … {max_key}")
+                raise self._failed(expr, error, index)
+            parts.append(self._for_client(expr, function, (server_val, key), index))
         return PackedSequence(pack(expr.type.member.element, parts), 0, len(parts))
 
-    def _for_client(self, function: Any, member: Any, index: int, what: str = "federated_map") -> Any:
+    def _for_client(self, expr: Apply, function: Any, member: Any, index: int) -> Any:
         try:
             return self.invoke(function, member)
-        except ClientError:
-            raise
         except Exception as error:
-            error.add_note(f"in {what} for client {index}")
-            raise
+            raise self._failed(expr, error, index) from error
+
+    def _at_server(self, expr: Apply, function: Any, value: Any) -> Any:
+        try:
+            return self.invoke(function, value)
+        except Exception as error:
+            self.told = failures.annotated(error, f"{self.name}: {expr.op} at the server, {expr.where}")
+            raise self.told from error
+
+    def _failed(self, expr: Apply, error: Exception, client: int) -> BaseException:
+        where = f"{self.name}: {expr.op} at {expr.where}: {failures.who(client, self.arguments)}"
+        self.told = failures.annotated(error, where, rank=0)
+        return self.told
 
     def members(self, value: AtClients | Everywhere) -> tuple[Any, ...]:
         """Return each client's value."""

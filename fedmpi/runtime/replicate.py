@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.containers import rebuild
-from fedmpi.language.types import FederatedType, StructType, Type
+from fedmpi.language.containers import rebuild, unpack
+from fedmpi.language.types import FederatedType, SequenceType, StructType, Type
 from fedmpi.local.records import element_names
 from fedmpi.local.values import describe
 from fedmpi.runtime.comm import Communicator
@@ -51,15 +51,21 @@ def _describe(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, Mapping):
         kind = "OrderedDict" if isinstance(value, OrderedDict) else "dict"
         return {kind: [[str(k), _describe(v, arrays)] for k, v in value.items()]}
-    if isinstance(value, tuple) and element_names(value) is not None:
-        names = element_names(value) or ()
-        return {"named": [[n, _describe(v, arrays)] for n, v in zip(names, value, strict=True)]}
+    if (named := _named(value)) is not None:
+        return {"named": [[n, _describe(v, arrays)] for n, v in named]}
     if isinstance(value, list | tuple):
         return {"list" if isinstance(value, list) else "tuple": [_describe(v, arrays) for v in value]}
     raise TypeError(
         "replicate: value must be made of arrays, numbers, texts, bytes and containers of them, "
         f"found {describe(value)}"
     )
+
+
+def _named(value: Any) -> list[tuple[str | None, Any]] | None:
+    """Return the fields of a named tuple, a record, a dataclass or an attrs object; None for all else."""
+    if isinstance(value, tuple) and (names := element_names(value)) is not None:
+        return list(zip(names, value, strict=True))
+    return None if isinstance(value, list | tuple | Mapping | type) else unpack(value)
 
 
 def decode(data: np.ndarray[Any, Any], like: Any) -> Any:
@@ -106,15 +112,15 @@ def _contained(value: Any, like: Any) -> Any:
     if isinstance(like, Mapping) and isinstance(value, Mapping):
         container: Any = type(value)
         return container((k, _contained(v, like.get(k))) for k, v in value.items())
+    named = _named(like)
+    if named is not None and isinstance(value, list | tuple | Mapping) and len(value) == len(named):
+        names = [name for name, _ in named]
+        content = value if isinstance(value, Mapping) else dict(zip(names, value, strict=True))
+        if all(name in content for name in names):
+            parts = {str(name): _contained(content[name], part) for name, part in named}
+            return type(like)(*parts.values()) if isinstance(like, tuple) else type(like)(**parts)
     if isinstance(like, list | tuple) and isinstance(value, list | tuple) and len(like) == len(value):
-        parts = [_contained(v, part) for v, part in zip(value, like, strict=True)]
-        if element_names(like) is not None and isinstance(like, tuple):
-            return type(like)(*parts)
-        return type(value)(parts)
-    if isinstance(like, tuple) and element_names(like) is not None and isinstance(value, Mapping):
-        return type(like)(
-            *(_contained(value[n], part) for n, part in zip(element_names(like) or (), like, strict=True))
-        )
+        return type(value)([_contained(v, part) for v, part in zip(value, like, strict=True)])
     return value
 
 
@@ -123,6 +129,8 @@ def _typed(value: Any, type_: Type) -> Any:
         if isinstance(value, list) and not type_.all_equal:
             return [_typed(v, type_.member) for v in value]
         return _typed(value, type_.member)
+    if isinstance(type_, SequenceType):
+        return [_typed(v, type_.element) for v in value]
     if isinstance(type_, StructType):
         parts = list(value.values()) if isinstance(value, Mapping) else list(value)
         return rebuild(type_, [_typed(v, t) for v, t in zip(parts, type_, strict=True)])

@@ -12,17 +12,21 @@ import numpy as np
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.local.values import ArgumentError
-from fedmpi.runtime import failures
+from fedmpi.runtime import failures, line
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN, Header
+from fedmpi.runtime.library import check_thread
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 NOTHING: Words = np.zeros(3, dtype=np.int64)
 
 
 class _Turn:
-    """One call at a time: other threads wait for theirs, and a call inside a call would meet no other rank."""
+    """One call at a time, after those in line: other threads wait for theirs.
+
+    A call inside a call would meet no other rank.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,6 +39,7 @@ class _Turn:
                 f"{name} is collective and cannot be called inside a local computation, which runs on some ranks only"
                 f"\n  at {user_location()}\n  hint: call it before, and pass the result as an argument"
             )
+        line.wait()
         self._lock.acquire()
         self._thread = threading.get_ident()
 
@@ -67,6 +72,8 @@ class Round:
 
     def begin(self) -> None:
         """Count the call and say what waiting ranks wait for."""
+        if self.comm.one_thread:
+            check_thread(self.comm.mpi)
         _turn.take(self.name)
         if self.comm.doing and self.comm.size > 1:
             self.comm.abort(

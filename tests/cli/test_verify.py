@@ -15,7 +15,8 @@ import pytest
 from fedmpi.cli import jobs, verify
 from fedmpi.cli.errors import CommandError
 from fedmpi.cli.main import main, parser
-from tests.mpijob import _environment, mpiexec, run_command, run_job
+from tests.mpijob import environment as job_environment
+from tests.mpijob import mpiexec, run_command, run_job
 
 SCRIPT = Path(__file__).with_name("verified_job.py")
 FEDMPI = (sys.executable, "-m", "fedmpi")
@@ -196,7 +197,7 @@ def test_an_interrupt_leaves_nothing_behind(number):
     mark = uuid.uuid4().hex
     with subprocess.Popen(
         [*FEDMPI, "verify", "-n", "2,1", str(SCRIPT), "hang"],
-        env={**_environment(60), jobs.MARK: mark},
+        env={**job_environment(60), jobs.MARK: mark},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

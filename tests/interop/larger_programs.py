@@ -198,6 +198,22 @@ case(
 case(
     "renamed", built(PAIR, framework.create_named_tuple(ARG, ["x", "y"])), 1.0, 2.0, expected=OD(x=F32(1.0), y=F32(2.0))
 )
+
+
+def secure_modular_sum(value, modulus):
+    """TensorFlow Federated's operator, which it makes of an intrinsic that ``federated_language`` does not know."""
+    value, modulus = fl.to_value(value, None), fl.to_value(modulus, None)
+    type_ = fl.FunctionType([value.type_signature, modulus.type_signature], at_server(value.type_signature.member))
+    return fl.to_value(framework.Intrinsic("federated_secure_modular_sum", type_), None)(value, modulus)
+
+
+case("secure modular sum", fc(lambda x: secure_modular_sum(x, 5), at_clients(I32)), [1, 2, 10, 9], expected=I32(2))
+case(
+    "secure modular sum of a struct",
+    fc(lambda x: secure_modular_sum(x, [5, 7]), at_clients([I32, (I32, [2])])),
+    [[1, [2, 3]], [10, [14, 4]]],
+    expected=[I32(1), np.array([2, 0], I32)],
+)
 case(
     "intrinsic as a function",
     fc(

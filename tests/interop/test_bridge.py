@@ -172,7 +172,7 @@ def test_an_exception_of_the_users_comes_out_as_itself():
     mapped = fc(lambda x: fl.federated_map(fails_on_two, x), at_clients(I32))
     with pytest.raises(Unhappy, match="found 2") as caught:
         mapped([1, 2])
-    assert "client 1" in "".join(caught.value.__notes__)
+    assert "client 1 of argument (rank 0), in fails_on_two (test_bridge.py:" in str(caught.value)
 
 
 @fc(at_clients(F32), at_server(I32))

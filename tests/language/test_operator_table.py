@@ -240,7 +240,7 @@ def test_types(fn, types, text):
         (
             lambda x: fm.sequence_reduce(x, 0, fc(lambda s, e: e, i32, f32)),
             (Seq(f32),),
-            "op must return the type of zero, int32",
+            "op must return the state, int32, found float32",
         ),
     ],
 )
@@ -258,7 +258,7 @@ def test_what_cannot_be_added(type_):
     with pytest.raises(fm.SumIncompatibleError, match="federated_sum: value must "):
         fc(lambda x: fm.federated_sum(x), Fed(type_, C))
     if not isinstance(type_, fm.SequenceType):
-        with pytest.raises(fm.SumIncompatibleError, match="sequence_sum: value must "):
+        with pytest.raises(fm.SumIncompatibleError, match="sequence_sum: the elements of value must "):
             fc(lambda x: fm.sequence_sum(x), Seq(type_))
     with pytest.raises(TypeError, match=r"federated_sum: value must be {T}@CLIENTS, found float32@SERVER"):
         fc(lambda x: fm.federated_sum(x), FS)

@@ -10,6 +10,7 @@ import fedmpi.language as fm
 from fedmpi.language.checking import check
 from fedmpi.language.expressions import free
 from fedmpi.language.table import OPERATORS
+from tests.nightly import examples
 
 fc = fm.federated_computation
 f32, i32 = np.float32, np.int32
@@ -37,6 +38,11 @@ TYPES += [
 ]
 TYPES += [
     fm.FederatedType(f32, fm.SERVER, False),
+    fm.type_at_clients((i32, [3])),
+    fm.type_at_server(i32),
+    fm.AbstractType("T"),
+    [("a", CLIENTS), ("b", [CLIENTS])],
+    [fm.FunctionType(f32, f32), f32],
     fm.type_at_clients(f32, all_equal=True),
     fm.FunctionType(CLIENTS, f32),
 ]
@@ -50,6 +56,10 @@ FUNCTIONS = [
     fc(lambda x: x),
     fc(lambda x, y: (y, x)),
     fc(lambda: 1.0),
+    fc(lambda x, y: x + y, f32, f32),
+    fc(lambda x, y: x, f32, i32),
+    fc(lambda x: x, SEQUENCE),
+    fc(lambda x, y: x, fm.FunctionType(f32, f32), f32),
 ]
 
 NAMED = [getattr(fm, name) for name in OPERATORS if name.startswith(("federated_", "sequence_"))]
@@ -68,13 +78,13 @@ FIRST, SECOND = object(), object()  # stand for the parameters
 arguments = st.sampled_from([FIRST, SECOND, FIRST, SECOND, (FIRST, SECOND), *CONSTANTS, *STRANGERS, *FUNCTIONS])
 
 
-@settings(deadline=None, max_examples=400)
-@given(st.sampled_from(NAMED), st.lists(arguments, max_size=4), st.sampled_from(TYPES), st.sampled_from(TYPES))
+@settings(deadline=None, max_examples=examples(400))
+@given(st.sampled_from(NAMED), st.lists(arguments, max_size=5), st.sampled_from(TYPES), st.sampled_from(TYPES))
 def test_operators(op, args, first, second):
     attempt(lambda x, y: op(*(given_to(arg, x, y) for arg in args)), first, second)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.sampled_from(SYMBOLS), arguments, st.sampled_from(TYPES), st.sampled_from(TYPES), st.booleans())
 def test_arithmetic(op, other, first, second, swap):
     def body(x, y):
@@ -84,7 +94,7 @@ def test_arithmetic(op, other, first, second, swap):
     attempt(body, first, second)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(arguments, st.sampled_from(TYPES), st.sampled_from(TYPES), st.sampled_from(TYPES))
 def test_calls_and_results(argument, wanted, first, second):
     inner = fc(lambda v: v, wanted)

@@ -56,7 +56,7 @@ def test_attrs():
     t = fm.to_type(foo(a=[np.int32, np.float64], b=bar(c=(np.float32, [2]))))
     assert str(t) == "<a=<int32,float64>,b=<c=float32[2]>>"
     assert (t.python_container, t.b.python_container) == (foo, bar)
-    with pytest.raises(TypeError, match="expected a type"):
+    with pytest.raises(TypeError, match="a type must be given, found the class Foo"):
         fm.to_type(foo)
 
 
@@ -70,15 +70,19 @@ def test_a_pair_with_a_name_is_a_struct_of_one():
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        (None, "expected a type, or something that stands for one, found None"),
-        (5, "expected a type, .* found 5"),
-        (int, "found <class 'int'>; give np.int32, np.float32"),
-        ("int32", "found 'int32'; give np.int32, np.float32"),
+        (None, "to_type: a type must be given, found None\n  at test_to_type.py:"),
+        (5, "a type must be given, found 5\n.*\n  hint: give np.int32"),
+        (int, "found the class int\n.*\n  hint: give np.int32, np.float32"),
+        ("int32", "found 'int32'\n.*\n  hint: give np.int32, np.float32"),
         ([np.int32, None], "found None"),
         ({1: np.int32}, "the keys of a mapping that is a struct must be str, found 1"),
-        (namedtuple("P", "x y"), "P says nothing about the type of x, y; use typing.NamedTuple or a dataclass"),
-        (object, "found <class 'object'>"),
-        (lambda: 1, "expected a type"),
+        (
+            namedtuple("P", "x y"),
+            "P says nothing about the type of x, y\n.*\n  hint: use typing.NamedTuple or a dataclass",
+        ),
+        (object, "found the class object"),
+        (lambda: 1, "a type must be given, found <function"),
+        ((np.int32, np.zeros(2)), "hint: fm.infer_type.value. gives the type of a value"),
     ],
 )
 def test_what_is_no_type(spec, text):
@@ -132,7 +136,7 @@ def test_infer_type_of_what_has_none():
     for value in (object(), {1, 2}, lambda: 1, fm.CLIENTS, Model, (1, None), np.array([None])):
         with pytest.raises(NotImplementedError):
             fm.infer_type(value)
-    with pytest.raises(ValueError, match="does not fit int64"):
+    with pytest.raises(ValueError, match="an integer must fit int64, found 9223372036854775808"):
         fm.infer_type(2**63)
 
 

@@ -115,6 +115,14 @@ def test_computations_are_equal_by_their_trees():
     assert one != fc(lambda x: (x,), i32)
 
 
+async def awaits(x):
+    return x
+
+
+def yields(x):
+    yield x
+
+
 @pytest.mark.parametrize(
     ("fn", "types", "text"),
     [
@@ -130,8 +138,11 @@ def test_computations_are_equal_by_their_trees():
         (lambda x, z: x, ([("x", i32), ("y", i32)],), "must have the names of the parameters: x, z"),
         (lambda x, y: x, ([i32, ("y", i32)],), "must all have names, or none, found <int32,y=int32>"),
         (lambda x: x, (None,), "None stands for no parameter"),
+        (lambda: 1, (None, None), "None stands for no parameter, so it must be the only type"),
+        (awaits, (i32,), "federated_computation of awaits: .* found one that awaits or yields"),
+        (yields, (i32,), "found one that awaits or yields"),
         (max, (i32,), "no signature found for builtin"),
-        (10, (20,), "expected a type, or something that stands for one, found 10"),
+        (10, (20,), "a type must be given, found 10"),
     ],
 )
 def test_refused_declarations(fn, types, text):
@@ -238,8 +249,14 @@ def test_polymorphic_computations():
     assert str(made.type_signature) == "(<x=int32,y=float32> -> <float32,int32>)"
     assert len(traced) == 4
     assert repr(swap).startswith("<polymorphic computation swap, test_tracing.py:")
-    with pytest.raises(TypeError, match="its arguments are missing"):
+    with pytest.raises(TypeError, match=r"swap: missing a required argument: 'x'\n.*\n  hint: it takes .x, y."):
         swap()
+    with pytest.raises(TypeError, match="swap: got an unexpected keyword argument 'z'"):
+        fc(lambda: swap(1, 2, z=2))
+    one = fc(lambda x: x)
+    assert signature(lambda: one(x=1)) == "( -> int32)"
+    with pytest.raises(TypeError, match=r"lambda>?: too many positional arguments"):
+        fc(lambda: one(1, 2))
     with pytest.raises(TypeError, match=r"swap \(.*\) has no parameter type, and none is known here"):
         fc(lambda: swap)
     with pytest.raises(TypeError, match=r"2 parameters \(x, y\) need as many elements, found 1"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import OrderedDict
 from typing import Any
 
@@ -361,3 +363,20 @@ def test_arithmetic_on_structs_and_open_dimensions():
         assert error.__name__ == "UnequalShapesError"
         assert text == f"add: both sides must have one shape, found [2] and [{len(values[-1]['a'])}]"
         assert batch == len(values) - 1
+
+
+def test_other_threads_go_on_while_compiled_code_runs():
+    @fm.numba_computation(F32, result=F32)  # declared: to find it out, Python would run the body
+    def long(x):
+        total = 0.0
+        for _ in range(150_000_000):
+            total = 0.999 * total + x
+        return total
+
+    thread = threading.Thread(target=long, args=(1.0,))
+    thread.start()
+    ticks = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        ticks += 1
+    assert ticks > 20

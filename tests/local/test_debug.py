@@ -89,7 +89,7 @@ def test_print_is_seen_once_for_each_call(capsys):
         print("x is", x)
         return x
 
-    capsys.readouterr()  # of the probes
+    assert capsys.readouterr().out == ""  # probes print nothing
     with fm.debug():
         shown(1.5)
         shown(2.5)
@@ -283,6 +283,5 @@ def test_errors_name_the_batch(debug):
         return state
 
     program = fm.federated_computation(lambda b: fm.sequence_reduce(b, 0.0, step), fm.SequenceType(BATCH))
-    with pytest.raises(ValueError, match="a negative y") as caught:
+    with pytest.raises(ValueError, match=r"lambda, batch 1, in step \(test_debug\.py:\d+\): a negative y"):
         program(BATCHES)
-    assert caught.value.fedmpi_batch == 1

@@ -43,7 +43,7 @@ def test_dimensions_are_checked_at_every_call():
         return x * 2
 
     same(three(np.ones(3, F32)), np.full(3, 2, F32))
-    with pytest.raises(TypeError, match=r"^three: result: expected float32\[3\], found float32\[4\]$"):
+    with pytest.raises(TypeError, match=r"^three: result: expected float32\[3\], found float32\[4\]"):
         three(np.ones(4, F32))
     with pytest.raises(TypeError, match=r"parameter x.*expected float32\[2\], found float32\[4\]"):
         fm.numba_computation(lambda x: x, fm.TensorType(F32, [2]))(np.ones(4, F32))

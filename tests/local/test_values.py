@@ -65,6 +65,8 @@ GOOD = [
     ("Grüße", T(np.str_), "Grüße"),
     (np.str_("a"), T(np.str_), "a"),
     (b"a", T(np.str_), "a"),
+    (np.array("a"), T(np.str_), "a"),
+    (np.array(b"a", object), T(np.str_), "a"),
     ([1.0, 2.0], T(F32, [2]), np.array([1, 2], F32)),
     ((1.0, 2.0), T(F32, [None]), np.array([1, 2], F32)),
     ([F32(1), F32(2)], T(F32, [2]), np.array([1, 2], F32)),
@@ -91,7 +93,7 @@ def test_tensors(value, type_, expected):
 
 
 BAD = [
-    (1, T(F32), r"expected float32, found int 1 \(write np.float32\(…\) where that is meant\)"),
+    (1, T(F32), r"expected float32, found int 1 \(write 1.0\)"),
     (1.5, T(I32), r"expected int32, found float 1.5 \(write np.int32"),
     (True, T(I32), "expected int32, found bool True"),
     (1, T(np.bool_), "expected bool, found int 1"),
@@ -118,6 +120,11 @@ BAD = [
     (np.array(["a"]), T(F32, [1]), r"expected float32\[1\], found str\[1\]"),
     (3, T(np.str_), "expected str, found int 3"),
     (np.ones(2), T(np.str_, [2]), r"expected str\[2\], found float64\[2\]"),
+    (["a", 1], T(np.str_, [2]), r"expected str\[2\], found int 1"),
+    (["a"], T(np.str_, [2]), r"expected str\[2\], found str\[1\]"),
+    ("a", T(np.str_, [1]), r"expected str\[1\], found str 'a'"),
+    (b"\xff", T(np.str_), r"expected str, found bytes that are no UTF-8 text"),
+    (2**31, T(I32), r"expected int32, found int 2147483648 \(int32 holds -2147483648 to 2147483647\)"),
     (np.ones((2, 2), F32), T(F32, [None]), r"expected float32\[\?\], found float32\[2,2\]"),
 ]
 

@@ -162,7 +162,9 @@ def test_errors_in_the_functions_of_an_aggregate(comm, fuse, at):
     total = fc(lambda x: fm.federated_aggregate(x, 0, accumulate, merge, report), clients(I32))
     fm.set_default_context(fm.MpiContext(fuse=fuse))
     text = raises_everywhere(comm, ZeroDivisionError, lambda: total(list(range(8))))
-    assert "federated_aggregate at test_aggregate.py:" in text
+    place = "" if at == "accumulate" else "the server, "
+    assert f"federated_aggregate at {place}test_aggregate.py:" in text
+    assert f", in {at} (test_aggregate.py:" in text
     assert "client 3 of x (rank " in text if at == "accumulate" else "at the server" in text
 
 

@@ -232,7 +232,7 @@ def test_select_refuses_keys_out_of_range(comm, fuse, wrong):
     assert f"a key is not in 0 to max_key: {wrong} is not in 0 … 4" in text
     assert "federated_select at test_operators.py:" in text
     assert "client 1 of k" in text
-    with pytest.raises(ValueError, match=r"client 1: a key is not in 0 to max_key"):
+    with pytest.raises(ValueError, match=r"client 1 of k \(rank 0\): a key is not in 0 to max_key"):
         fm.ReferenceContext().invoke(parts, (bad, 4, MATRIX))
 
 

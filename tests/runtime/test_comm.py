@@ -29,7 +29,7 @@ def test_one_module_imports_mpi4py():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == "mpi4py" for name in names):
                 importers.add(path.relative_to(ROOT).as_posix())
-    assert importers == {"fedmpi/runtime/comm.py"}
+    assert importers == {"fedmpi/runtime/library.py"}
 
 
 def test_only_typed_methods():

@@ -155,7 +155,7 @@ def test_zero_must_be_neutral(context):
     told = r"merge\(zero, state\) is np.float32\(3.0\) for the state np.float32\(2.0\) of block 0"
     assert re.search(told, str(caught.value))
     if context is fm.MpiContext:
-        assert re.search(r"federated_aggregate at test_debugging\.py:\d+, at the server: debug mode", str(caught.value))
+        assert re.search(r"federated_aggregate at the server, test_debugging\.py:\d+: debug mode", str(caught.value))
     with pytest.raises(ValueError, match=r"merge\(state, zero\) is np.float32\(0.0\) for the state np.float32\(5.0\)"):
         aggregate(0.0, lambda s, t: t)([5.0])
     with fm.debug(False):

@@ -16,8 +16,9 @@ from fedmpi.interop.federated_language.translation import translate
 from fedmpi.interop.federated_language.unread import filled
 from fedmpi.language.computation import Computation
 from fedmpi.language.containers import rebuild, unpack
-from fedmpi.language.context import Context, get_default_context
+from fedmpi.language.context import Context, current_context
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type, type_contains
+from fedmpi.runtime.asynchronous import blocking
 from fedmpi.runtime.placeholder import Placeholder
 
 
@@ -35,7 +36,7 @@ class SyncContext(blocks.SyncContext):
     def invoke(self, comp: Any, arg: Any) -> Any:
         """Return the computation's result; collective, like every call of fedmpi."""
         computation = translate(comp)
-        runtime = get_default_context() if self._runtime is None else self._runtime
+        runtime = blocking(current_context()) if self._runtime is None else self._runtime
         parameter = comp.type_signature.parameter
         argument = arg if parameter is None else filled(computation, _argument(arg, parameter))
         # Bodies that Python runs may call computations, of an asynchronous program too: here, and not as coroutines.

@@ -41,6 +41,7 @@ _OPERATORS: dict[str, tuple[str, int, PlacementLiteral | None]] = {
     blocks.GENERIC_MULTIPLY.uri: ("multiply", 2, None),
     blocks.GENERIC_PLUS.uri: ("add", 2, None),
     blocks.SEQUENCE_MAP.uri: ("sequence_map", 2, None),
+    "federated_secure_modular_sum": ("federated_secure_modular_sum", 2, None),  # of TensorFlow Federated's mapreduce
     "sequence_reduce": ("sequence_reduce", 3, None),  # the framework does not export these two
     "sequence_sum": ("sequence_sum", 1, None),
 }

@@ -1,0 +1,157 @@
+"""Questions about types, walks over them, and Python structures like them: what `fm.framework` offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.computation import Computation
+from fedmpi.language.containers import rebuild, unpack
+from fedmpi.language.expressions import Apply, Expr, walk
+from fedmpi.language.types import (
+    FederatedType,
+    FunctionType,
+    SequenceType,
+    StructType,
+    StructWithPythonType,
+    TensorType,
+    Type,
+    type_contains,
+)
+
+Predicate = Callable[[Type], bool]
+Transform = Callable[[Type], tuple[Type, bool]]
+
+
+def preorder_types(type_: Type) -> Iterator[Type]:
+    """Yield a type and all that it is made of, each before its parts."""
+    yield type_
+    for child in type_.children():
+        yield from preorder_types(child)
+
+
+def type_count(type_: Type, predicate: Predicate) -> int:
+    """Return for how many of `preorder_types` the predicate holds."""
+    return sum(1 for part in preorder_types(type_) if predicate(part))
+
+
+def type_contains_only(type_: Type, predicate: Predicate) -> bool:
+    """Say whether the predicate holds for all of `preorder_types`."""
+    return all(map(predicate, preorder_types(type_)))
+
+
+def contains_tensor_types(type_: Type) -> bool:
+    """Say whether the type is a tensor or contains one."""
+    return type_contains(type_, lambda t: isinstance(t, TensorType))
+
+
+def is_structure_of_tensors(type_: Type) -> bool:
+    """Say whether the type is a tensor, or a struct of nothing else."""
+    return type_contains_only(type_, lambda t: isinstance(t, TensorType | StructType))
+
+
+def is_structure_of_floats(type_: Type) -> bool:
+    """Say whether the type, or its member, is a tensor of floats (not bfloat16) or a struct of nothing else."""
+    return _is_structure_of(type_, np.floating)
+
+
+def is_structure_of_integers(type_: Type) -> bool:
+    """Say whether the type, or its member, is a tensor of integers or a struct of nothing else."""
+    return _is_structure_of(type_, np.integer)
+
+
+def _is_structure_of(type_: Type, kind: Any) -> bool:
+    match type_:
+        case TensorType(dtype, _):
+            return np.issubdtype(dtype, kind)
+        case StructType():
+            return all(_is_structure_of(element, kind) for element in type_)
+        case FederatedType(member):
+            return _is_structure_of(member, kind)
+    return False
+
+
+def transform_type_postorder(type_: Type, transform: Transform) -> tuple[Type, bool]:
+    """Return the type with ``transform`` applied to each part before what it is a part of, and whether any changed.
+
+    ``transform`` takes a type and returns another, or the same, and whether it is another.
+    """
+    parts = [transform_type_postorder(child, transform) for child in type_.children()]
+    changed = any(part_changed for _, part_changed in parts)
+    if changed:
+        type_ = _with_children(type_, [part for part, _ in parts])
+    made, was_made = transform(type_)
+    return made, was_made or changed
+
+
+def _with_children(type_: Type, parts: list[Type]) -> Type:
+    """Return a type of the same kind made of other parts, in the order of `Type.children`."""
+    match type_:
+        case FederatedType(_, placement, all_equal):
+            return FederatedType(parts[0], placement, all_equal)
+        case SequenceType():
+            return SequenceType(parts[0])
+        case FunctionType(parameter):
+            return FunctionType(None if parameter is None else parts[0], parts[-1])
+    assert isinstance(type_, StructType)
+    items = [(name, part) for (name, _), part in zip(type_.items(), parts, strict=True)]
+    container = type_.python_container
+    return StructType(items) if container is None else StructWithPythonType(items, container)
+
+
+def structure_with_type(factory: Callable[[Type], Any], type_: Type) -> Any:
+    """Return Python containers like a struct type, with ``factory(T)`` for each T in it that is no struct.
+
+    Where the type records no container: a dict if all elements have names, a list if none has; else `ValueError`.
+    """
+    if not isinstance(type_, StructType):
+        return factory(type_)
+    return _like(type_, [structure_with_type(factory, element) for element in type_])
+
+
+def to_structure_with_type(value: Any, type_: Type) -> Any:
+    """Return a value with its containers turned into those of the type (see `structure_with_type`), its leaves as is.
+
+    Mappings and named tuples bind by name where the names are the type's, else by position, as lists and tuples do.
+    Raises `ValueError` for a container where the type has none, or of another size.
+    """
+    parts = None if isinstance(value, Type) else unpack(value)
+    if parts is None:
+        return value
+    match type_:
+        case FederatedType(member, _, True):
+            return to_structure_with_type(value, member)
+        case FederatedType(member, _, False) | SequenceType(member):
+            return [to_structure_with_type(part, member) for _, part in parts]
+        case StructType() if len(type_) == len(parts):
+            named = dict(parts)
+            if set(type_.fields()) == set(named):
+                parts = [(name, named[name]) for name in type_.fields()]
+            pairs = zip(type_, parts, strict=True)
+            return _like(type_, [to_structure_with_type(part, element) for element, (_, part) in pairs])
+    raise ValueError(f"to_structure_with_type: expected a value of type {type_}, found {value!r}")
+
+
+def _like(type_: StructType, parts: list[Any]) -> Any:
+    return rebuild(type_, parts, named=dict, unnamed=list)
+
+
+def computation_contains(computation: Computation, predicate: Callable[[Expr], bool]) -> bool:
+    """Say whether the predicate holds for a node of the computation's tree (see `fedmpi.language.expressions`)."""
+    return any(map(predicate, walk(computation.expression)))
+
+
+def computation_contains_secure_aggregation(computation: Computation) -> bool:
+    """Say whether the computation aggregates by a ``federated_secure_…`` operator."""
+    return computation_contains(computation, lambda e: isinstance(e, Apply) and e.op in _SECURE)
+
+
+def computation_contains_unsecure_aggregation(computation: Computation) -> bool:
+    """Say whether the computation aggregates by an operator that lets the server's side see the clients' values."""
+    return computation_contains(computation, lambda e: isinstance(e, Apply) and e.op in _OPEN)
+
+
+_SECURE = {"federated_secure_sum", "federated_secure_sum_bitwidth", "federated_secure_modular_sum"}
+_OPEN = {"federated_aggregate", "federated_max", "federated_mean", "federated_min", "federated_sum"}
