@@ -33,7 +33,7 @@ def test_sums_on_more_ranks(ranks):
 def passed(ranks, path, env=None):
     """Run the tests of a file or folder on some ranks; return how many have passed, which all must."""
     argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(path)]
-    result = run_job(ranks, argv, timeout=420, env=env)
+    result = run_job(ranks, argv, timeout=900, env=env)
     print(result)  # pytest shows it if the test fails
     assert result.returncode == 0
     assert "skipped" not in result.stdout
