@@ -24,6 +24,7 @@ ROWS = {
     ],
     "round": ["tutorial round / by hand", "cross-device round / by hand", "tutorial round: exact / float64"],
     "collectives": [],
+    "operators": ["federated_aggregate", "federated_select", "federated_secure_sum, as a loop"],
     "scale": ["one more tiny client on a rank, fast", "one round over 5,000 clients", "makespan, all clients"],
 }
 
@@ -72,7 +73,7 @@ def test_a_quick_start(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["bench", "speed"], "expected one of kernels, round, collectives, scale, startup, found 'speed'"),
+        (["bench", "speed"], "expected one of kernels, round, collectives, operators, scale, startup, found 'speed'"),
         (["bench", "--repeats", "0"], "--repeats: expected a whole number, at least 1, found '0'"),
     ],
 )

@@ -161,17 +161,21 @@ def _frozen(value):
     return tuple(value) if isinstance(value, list) else value
 
 
+AT_A_CLIENT = r"client \d of values \(rank \d\), in client_work \(faults_job.py:\d+\)"
 CAUGHT = {
-    "in a kernel": ("ValueError", r"^program: federated_map at .*: client 1 of values \(rank \d\): negative$"),
+    "in a kernel": (
+        "ValueError",
+        r"^program: federated_map at .*: client 1 of values \(rank \d\), in compiled \(faults_job.py:\d+\): negative$",
+    ),
     "at the server": ("ValueError", r"^train: federated_map at the server, .*: boom on 0$"),
     "while packing": ("TypeError", r"^client_data: parameter values, client \d: expected float32, found a Packed"),
-    "two ranks": ("ValueError", r"client 0 of values \(rank 1\): boom on 1$"),
+    "two ranks": ("ValueError", r"client 0 of values \(rank 1\), in client_work \(faults_job.py:\d+\): boom on 1$"),
     "server argument": ("TypeError", "^train: parameter start: expected float32, found str 'text'"),
     "with functions": ("TypeError", "^apply_at_server: parameter pair: expected .*, found float 5.0"),
     "nested": ("ContextError", "evaluate is collective and cannot be called inside a local computation"),
     "nested at the server": ("ContextError", "evaluate is collective and cannot be called inside a local computation"),
-    "ValueError": ("ValueError", r"client \d of values \(rank \d\): boom on \d$"),
-    "MemoryError": ("MemoryError", r"client \d of values \(rank \d\)$"),
+    "ValueError": ("ValueError", AT_A_CLIENT + r": boom on \d$"),
+    "MemoryError": ("MemoryError", AT_A_CLIENT + "$"),
     "RecursionError": ("RecursionError", "maximum recursion depth exceeded"),
     "strange": ("RemoteError", "^Strange: train: .*: strange 7: tired$"),
     "unspeakable": ("RemoteError", r"^Unspeakable: train: .*: \(its text cannot be made: RuntimeError\)$"),
@@ -185,9 +189,9 @@ CAUGHT = {
     "group": ("RemoteError", r"^ExceptionGroup: train: .*: several \(2 sub-exceptions\)$"),
     "UnicodeEncodeError": ("UnicodeError", "^UnicodeEncodeError: train: .*surrogates not allowed$"),
     "UnicodeDecodeError": ("UnicodeError", "^UnicodeDecodeError: train: .*invalid start byte$"),
-    "StopIteration": ("StopIteration", r"\(rank \d\)$"),
+    "StopIteration": ("StopIteration", AT_A_CLIENT + "$"),
     "OSError": ("FileNotFoundError", r"\[Errno 2\] No such file or directory: '/does/not/exist'$"),
-    "no text": ("AssertionError", r"\(rank \d\)$"),
+    "no text": ("AssertionError", AT_A_CLIENT + "$"),
     "KeyError": ("KeyError", ": key'$"),
 }
 BEFORE_USER_CODE = ("in a kernel", "while packing", "server argument", "with functions")
@@ -239,7 +243,7 @@ def test_errors_that_are_caught(name):
     ],
 )
 def test_what_is_no_error(words, ranks):
-    ends_well(run(ranks, *words), ranks)
+    ends_well(run(ranks, *words, within=60), ranks)  # nothing is promised of how long what is right takes
 
 
 @pytest.mark.parametrize("who", [1, "all"])
