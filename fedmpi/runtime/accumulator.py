@@ -146,8 +146,9 @@ class Accumulator:
         first, last = int(words[0]), -int(words[1])
         self.notes[bins.FIRST], self.notes[bins.LAST] = first, last
         n, secure = self.layout.exact, self.secure
-        # As halves, whose sums over the ranks float64 holds exactly, integers modulo 2^64 travel with the other sums.
-        self._halves[0], self._halves[1] = secure & np.uint64(0xFFFFFFFF), secure >> np.uint64(32)
+        if secure.size:
+            # As halves, whose sums over the ranks float64 holds exactly, integers modulo 2^64 travel with other sums.
+            self._halves[0], self._halves[1] = secure & np.uint64(0xFFFFFFFF), secure >> np.uint64(32)
         ends_at = len(self._memory) if len(self._memory) > bins.PLANES * n else (last + 1) * n
         message = self._memory[first * n : ends_at]
         reduce(comm, message, self.ordered)
