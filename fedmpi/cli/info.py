@@ -57,7 +57,7 @@ def _collect() -> tuple[str, list[dict[str, Any]]]:
 
 def about_rank(rank: int) -> dict[str, Any]:
     """Return what one process knows of itself: host, cores, threads, versions, cache folder."""
-    from fedmpi.local.cache import folder
+    from fedmpi.local.cache_folder import folder
 
     cache = folder()
     return {
@@ -96,7 +96,7 @@ def _threads() -> dict[str, int]:
             if pool["user_api"] == "blas":
                 name = f"{pool['internal_api']} {pool.get('version') or ''}".rstrip()
                 counts[name] = max(counts.get(name, 0), int(pool["num_threads"]))
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # not installed, or switched off
         counts[f"unknown ({error})"] = 0
     return counts
 

@@ -1,12 +1,8 @@
-"""Compiled code on disk, so that a second run starts in seconds.
+"""What compiled code depends on: the key under which it is kept on disk, so that a second run starts in seconds.
 
-Numba caches a function of a file; loops that are put together at run time have no file.  So the text of each is written
-as a module whose name is the hash of everything that goes in: the text, the code of the user's functions with the
-globals and closure cells that they read, the types, the versions.  A changed program has another name and never meets
-stale code.
-
-One process of a machine compiles while the others wait for a lock and load what it wrote.  The folder belongs to the
-user alone (mode 0700): reading a cache means unpickling, and this is the one place where fedmpi does.
+Loops that are put together at run time have no file that a cache could go by.  So the text of each is a module whose
+name is the hash of everything that goes in: the text, the code of the user's functions with the globals and closure
+cells that they read, the types, the versions.  A changed program has another name and never meets stale code.
 """
 
 from __future__ import annotations
@@ -14,61 +10,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
-import os
 import platform
-import stat
 import sys
-import tempfile
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedmpi.language.computation import Computation
+from fedmpi.local.cache_folder import folder
 from fedmpi.local.freezing import codes, globals_read
 from fedmpi.version import __version__
 
-try:
-    import fcntl
-except ImportError:  # not on this system: every process compiles for itself
-    fcntl = None  # type: ignore[assignment]
-
-
-@functools.cache
-def folder() -> Path | None:
-    """Return the user's cache folder, or None where no safe one can be made.
-
-    ``FEDMPI_CACHE_DIR`` names it; otherwise it is ``fedmpi`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
-    named = os.environ.get("FEDMPI_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    uid = os.getuid() if hasattr(os, "getuid") else 0
-    candidates = (
-        [named] if named else [os.path.join(base, "fedmpi"), os.path.join(tempfile.gettempdir(), f"fedmpi-{uid}")]
-    )
-    for candidate in candidates:
-        with contextlib.suppress(OSError):
-            path = Path(candidate)
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _private(path, uid) and os.access(path, os.W_OK | os.X_OK):
-                return path
-    return None
-
-
-def _private(path: Path, uid: int) -> bool:
-    """Tell whether the folder is this user's and nobody else can write to it."""
-    if not hasattr(os, "getuid"):
-        return True
-    info = path.stat()
-    # A link is as good as a folder (home on a cluster is small) if nobody else made it.
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or path.lstat().st_uid != uid:
-        return False
-    if info.st_mode & 0o077:
-        path.chmod(0o700)
-    return True
+# Of Numba's settings (variables of the environment, a file, or set by the program) those that change what it compiles.
+_SETTINGS = (
+    "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "USING_SVML", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "ENABLE_PROFILING", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS",
+    "DEBUG_JIT", "DEBUG_NRT", "DEBUG_ARRAY_OPT_RUNTIME", "FULL_TRACEBACKS", "PARFOR_MAX_TUPLE_SIZE",
+)  # fmt: skip
 
 
 @functools.cache
@@ -83,7 +43,32 @@ def versions() -> str:
         own.update(source.read_bytes())
     parts = [__version__, own.hexdigest(), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
     cpu = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
-    return "\n".join([*parts, platform.machine(), cpu])
+    return "\n".join([*parts, platform.machine(), cpu, str(sys.flags.optimize)])
+
+
+def conditions() -> str:
+    """Return `versions` and Numba's settings as they are now."""
+    from numba import config
+
+    return f"{versions()}\n{[getattr(config, name, None) for name in _SETTINGS]}"
+
+
+@functools.cache
+def _folder_of_versions() -> str:
+    return f"{__version__}-{hashlib.sha256(versions().encode()).hexdigest()[:16]}"
+
+
+def place() -> Path | None:
+    """Return the folder for code of these versions, None where nothing can be kept."""
+    above = folder()
+    if above is None:
+        return None
+    path = above / _folder_of_versions()
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError:  # a full or vanished disk must not stop a run that can compile
+        return None
+    return path
 
 
 # Modules whose version says what they hold; the standard library belongs to Python's.
@@ -191,73 +176,15 @@ def _feed_global(digest: Any, value: Any, names: set[str], seen: set[int]) -> No
         _feed_global(digest, value.__dict__[name], names, seen)
 
 
-@contextlib.contextmanager
-def cached_function(name: str, text: str, scope: dict[str, Any], key: str | None) -> Iterator[tuple[Any, bool]]:
-    """Give the function ``name`` of the module ``text`` with ``scope`` as its globals, and whether it has a file.
+def function_of(name: str, text: str, scope: dict[str, Any], key: str | None) -> Any:
+    """Return the function ``name`` of the module ``text`` with ``scope`` as its globals.
 
-    With a key the module is a file of the cache folder, and its lock is held inside the ``with`` block: the first
-    process of a machine compiles, the others wait and load.  Without a key, or without a folder, the module lives in
-    memory only and every process compiles for itself.
+    With a key its module has a name of its own, by which stored code finds it.
     """
-    with contextlib.ExitStack() as stack:
-        made = None if key is None else _from_folder(stack, name, text, scope, key)
-        if made is not None:
-            yield made, True
-            return
-        own: dict[str, Any] = dict(scope)
-        exec(compile(text, f"<fedmpi {name}>", "exec"), own)
-        yield own[name], False
-
-
-def _from_folder(stack: contextlib.ExitStack, name: str, text: str, scope: dict[str, Any], key: str) -> Any:
-    """Return the function of the module's file, its lock held by ``stack``; None where no file can be had."""
-    cache = folder()
-    if cache is None:
-        return None
-    path = cache / f"{name}_{key[:32]}.py"
-    try:
-        lock = stack.enter_context(path.with_suffix(".lock").open("a"))
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks: several may compile, each result is good
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists() or path.read_bytes() != text.encode():
-            _write(path, text)
-    except OSError:  # a full or vanished disk must not stop a run that can compile
-        return None
-    return _import(path, name, scope)
-
-
-def forget(key: str | None, name: str) -> None:
-    """Remove what is stored under a key: it cannot be read."""
-    cache = folder()
-    if cache is not None and key is not None:
-        for path in cache.rglob(f"{name}_{key[:32]}.*.nb[ic]"):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".py")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
-
-
-def _import(path: Path, name: str, scope: dict[str, Any]) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # Numba finds the module of cached code by its name
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder holds what Numba compiled, no more
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = written
-    module.__dict__.update(scope)
-    return module.__dict__[name]
+    own: dict[str, Any] = {}
+    if key is not None:
+        module = types.ModuleType(f"{name}_{key[:32]}")
+        sys.modules[module.__name__], own = module, module.__dict__
+    own.update(scope)
+    exec(compile(text, f"<fedmpi {name}>", "exec"), own)
+    return own[name]

@@ -13,7 +13,6 @@ other a callee is an ordinary compiled function, and a first run takes longer.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import weakref
 from typing import Any
@@ -21,15 +20,31 @@ from typing import Any
 import llvmlite.binding
 import numba
 from numba.core.bytecode import FunctionIdentity
-from numba.core.caching import Cache, CompileResultCacheImpl
 from numba.core.cgutils import normalize_ir_text
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 
-# Numba tells functions of one name and signature apart by a number that begins at 1 in each process.  Code that two
-# processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
-# symbols: one program would run another's functions, without a word.  So each process counts from somewhere else.
-FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
+from fedmpi.local.store import UNIQUE, Store
+
+JIT_DISABLED = (
+    "NUMBA_DISABLE_JIT is set, and fedmpi compiles: unset it; FEDMPI_DEBUG=1 runs local computations as Python"
+)
+
+
+class Numbers:
+    """Numbers for functions, each given once among all processes of all machines.
+
+    Numba tells functions of one name and signature apart by a number, and counts from 1 in each process.  Code that two
+    processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
+    symbols: one program would run another's functions, without a word.  The system draws each number, so that there is
+    no state which a forked or restored process could have in common with another.
+    """
+
+    def __next__(self) -> int:
+        return UNIQUE + secrets.randbits(62)
+
+
+FunctionIdentity._unique_ids = Numbers()
 
 TRIED = {(0, 68)}
 KNOWN = tuple(numba.version_info[:2]) in TRIED
@@ -151,48 +166,55 @@ class CalleeCompiler(CompilerBase):
         """Change the passes, in classes derived from this one."""
 
 
-class _CacheImpl(CompileResultCacheImpl):
-    def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        return f"callee-{super().get_filename_base(fullname, abiflags)}"
-
-    def rebuild(self, target_context: Any, payload: Any) -> Any:
-        stored, fndesc, env, signature, objectmode, lifted, annotation, reload_init, environments = payload
-        for function in reload_init:
-            function()
-        library = CalleeLibrary.loaded(target_context.codegen(), stored)
-        for environment in environments:
-            library.codegen.set_env(environment.env_name, environment)
-        return CompileResult(
-            target_context=target_context,
-            typing_context=target_context.typing_context,
-            library=library,
-            environment=env,
-            entry_point=target_context.get_executable(library, fndesc, env),
-            fndesc=fndesc,
-            type_annotation=annotation,
-            signature=signature,
-            objectmode=objectmode,
-            lifted=lifted,
-            typing_error=None,
-            call_helper=None,
-            metadata=None,
-            reload_init=reload_init,
-            referenced_envs=environments,
-        )
-
-
-class _CalleeCache(Cache):
-    _impl_class = _CacheImpl
+def _rebuild(target_context: Any, payload: Any) -> Any:
+    """Return the compiled callee that a `Store` has read."""
+    stored, fndesc, env, signature, objectmode, lifted, annotation, reload_init, environments = payload
+    for function in reload_init:
+        function()
+    library = CalleeLibrary.loaded(target_context.codegen(), stored)
+    for environment in environments:
+        library.codegen.set_env(environment.env_name, environment)
+    return CompileResult(
+        target_context=target_context,
+        typing_context=target_context.typing_context,
+        library=library,
+        environment=env,
+        entry_point=target_context.get_executable(library, fndesc, env),
+        fndesc=fndesc,
+        type_annotation=annotation,
+        signature=signature,
+        objectmode=objectmode,
+        lifted=lifted,
+        typing_error=None,
+        call_helper=None,
+        metadata=None,
+        reload_init=reload_init,
+        referenced_envs=environments,
+    )
 
 
 OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": CalleeCompiler}
 
 
 def callee(function: Any, *, cache: bool = False, **options: Any) -> Any:
-    """Return the dispatcher of a function that compiled code alone calls; other arguments are those of ``njit``."""
-    if cache and not KNOWN:  # in Numba's own cache, where the form that Python calls is looked for too
-        return numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
-    dispatcher = numba.njit(**{**OPTIONS, "error_model": "numpy", **options})(function)
-    if cache:
-        dispatcher._cache = _CalleeCache(function)
+    """Return the dispatcher of a function that compiled code alone calls; other arguments are those of ``njit``.
+
+    With ``cache`` it is a module-level function of fedmpi/local whose code is kept.
+    """
+    if cache and not KNOWN:
+        return jitted(function, store=Store(function, "callee"), **options)
+    store = Store(function, "callee", _rebuild) if cache else None
+    return jitted(function, store=store, **{**OPTIONS, **options})
+
+
+def jitted(function: Any, *, store: Store | None = None, **options: Any) -> Any:
+    """Return the dispatcher that ``njit`` makes by fedmpi's policy, its code kept in ``store``.
+
+    Raises `RuntimeError` where Numba would run Python instead.
+    """
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(JIT_DISABLED)
+    dispatcher = numba.njit(**{"error_model": "numpy", "no_cfunc_wrapper": True, **options})(function)
+    if store is not None:
+        dispatcher._cache = store
     return dispatcher

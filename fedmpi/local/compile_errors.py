@@ -30,6 +30,7 @@ _OPERATORS = {
 # What Numba says, and what a user of fedmpi is told; the first that is found wins, the hint is None for INTERPRET.
 _RULES: tuple[tuple[str, str, str | None], ...] = (
     (r"fedmpi: (.*)", r"\1", None),
+    (r"(NUMBA_DISABLE_JIT .*)", r"\1", ""),
     (r"Cannot modify readonly array|Cannot (?:set|modify).*read-?only|read-only", READ_ONLY, ""),
     (r"'NoneType' object has no attribute 'args'", READ_ONLY, ""),  # numba 0.6x, for ``argument += 1``
     (r"No definition for lowering .*\.(\w+) = ", r"a struct cannot be changed (.\1 = …): return a new one", ""),
@@ -130,8 +131,6 @@ def _ours(filename: str) -> bool:
     import numba
 
     if filename.startswith("<fedmpi"):
-        return True
-    if re.fullmatch(r"entry_[0-9a-f]+\.py", os.path.basename(filename)):
         return True
     path = os.path.abspath(filename)
     fedmpi = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

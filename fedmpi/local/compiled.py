@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -144,9 +145,11 @@ def compile_entry(write: Callable[[bool], Generator], *, stored: bool = False) -
 
 
 def _compile(generator: Generator) -> Any:
-    from numba import njit, types
-    from numba.core.errors import NumbaError
+    from numba import types
     from numba.np.numpy_support import from_dtype
+
+    from fedmpi.local.callee import jitted
+    from fedmpi.local.store import Store
 
     prepare_numba()
     signature: list[Any] = [types.Array(types.int64, 1, "C")]
@@ -155,16 +158,11 @@ def _compile(generator: Generator) -> Any:
         signature.append(types.Array(scalar, rank, "C", readonly=not written) if rank else scalar)
     text = entry_text(generator)
     key = _key(generator, text, signature)
-    with cache.cached_function("entry", text, generator.scope, key) as (function, on_disk):
-        entry = njit(error_model="numpy", nogil=True, cache=on_disk, no_cfunc_wrapper=True)(function)
-        try:
-            entry.compile(tuple(signature))
-        except NumbaError:
-            raise
-        except Exception:  # a damaged or unwritable cache must not stop a run that can compile
-            entry = njit(error_model="numpy", nogil=True)(function)
-            entry.compile(tuple(signature))
-            cache.forget(key, "entry")
+    function = cache.function_of("entry", text, generator.scope, key)
+    store = Store(function) if key is not None else None
+    entry = jitted(function, store=store, nogil=True)
+    with store.compiling(tuple(signature)) if store is not None else contextlib.nullcontext():
+        entry.compile(tuple(signature))
     entry.disable_compile()
     return entry
 
@@ -173,7 +171,7 @@ def _key(generator: Generator, text: str, signature: list[Any]) -> str | None:
     """Return the hash of all that the compiled code depends on, None where that cannot be told."""
     from fedmpi.local.coerce import TypeToken
 
-    digest = hashlib.sha256(f"{cache.versions()}\n{signature}\n{text}".encode())
+    digest = hashlib.sha256(f"{cache.conditions()}\n{signature}\n{text}".encode())
     for name, value in sorted(generator.scope.items()):
         digest.update(name.encode())
         if isinstance(value, TypeToken):

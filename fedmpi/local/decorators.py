@@ -38,6 +38,8 @@ def _numba(
 
     Raises `TypeError` where the body is defined if Numba cannot compile it (in debug mode where it is first compiled).
     """
+    from fedmpi.local import callee  # noqa: F401  # before probes compile what the body calls: see `callee.Numbers`
+
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
     plain, given, keywords = _plain(function, name, where)

@@ -1,6 +1,6 @@
 """Kernels: compiled functions that users call from Python and from their own compiled functions.
 
-The shared jit policy stands here, once.  Compiled code is cached on disk: a second run starts in milliseconds.
+Compiled code is cached on disk: a second run starts in milliseconds.
 Division follows NumPy: 0/0 is nan and nothing raises ZeroDivisionError, which also lets loops vectorise.  `fastmath`
 stays off: every sum has the order that the source gives it, so a kernel gives the same bits wherever LLVM inlines it.
 """
@@ -15,11 +15,10 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.extending import typeof_impl
 
-from fedmpi.local.callee import callee
+from fedmpi.local.callee import callee, jitted
 from fedmpi.local.debugging import debugging
 from fedmpi.local.probe import probing
-
-JIT = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+from fedmpi.local.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +39,7 @@ class Compiled:
     @functools.cached_property
     def entry(self) -> Any:
         """The dispatcher that Python calls."""
-        return numba.njit(**JIT)(self.function)
+        return jitted(self.function, store=Store(self.function))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.entry(*args, **kwargs)
