@@ -25,6 +25,7 @@ from fedmpi.cli import published
 from fedmpi.cli.errors import UsageError
 from fedmpi.cli.output import Progress, write
 from fedmpi.cli.run import add_log, open_log
+from fedmpi.local.debugging import compiler_problem
 
 if TYPE_CHECKING:
     from fedmpi.data import Mnist
@@ -98,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
     agree(comm, problem)
     assert mnist is not None
     train, test = _clients(mnist, options)
+    agree(comm, compiler_problem())
     agree(comm, "" if train[0] and train[5] else f"{mnist.source}: expected training images of the digits 0 and 5")
 
     from fedmpi import tutorial

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedmpi.local.cache_folder import folder as folder_of_code
+
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -23,11 +25,18 @@ SHA256 = {
 
 
 def cache_folder() -> Path:
-    """The per-user folder for downloads; needs the extra ``data``."""
+    """The per-user folder for downloads; needs the extra ``data``.
+
+    Raises FileNotFoundError for a user who has no home, nor a folder for compiled code.
+    """
     _need_pooch()
     import pooch
 
-    return Path(pooch.os_cache("fedmpi")) / "mnist"
+    found = Path(pooch.os_cache("fedmpi"))
+    place = found if found.is_absolute() else folder_of_code()  # "~/…" where no home is known
+    if place is None:
+        raise FileNotFoundError("mnist(download=True) knows no home to download into: name a folder")
+    return place / "mnist"
 
 
 def fetch(name: str, folder: Path) -> Path:

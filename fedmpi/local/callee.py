@@ -13,38 +13,17 @@ other a callee is an ordinary compiled function, and a first run takes longer.
 
 from __future__ import annotations
 
-import secrets
 import weakref
 from typing import Any
 
 import llvmlite.binding
 import numba
-from numba.core.bytecode import FunctionIdentity
 from numba.core.cgutils import normalize_ir_text
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 
-from fedmpi.local.store import UNIQUE, Store
-
-JIT_DISABLED = (
-    "NUMBA_DISABLE_JIT is set, and fedmpi compiles: unset it; FEDMPI_DEBUG=1 runs local computations as Python"
-)
-
-
-class Numbers:
-    """Numbers for functions, each given once among all processes of all machines.
-
-    Numba tells functions of one name and signature apart by a number, and counts from 1 in each process.  Code that two
-    processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
-    symbols: one program would run another's functions, without a word.  The system draws each number, so that there is
-    no state which a forked or restored process could have in common with another.
-    """
-
-    def __next__(self) -> int:
-        return UNIQUE + secrets.randbits(62)
-
-
-FunctionIdentity._unique_ids = Numbers()
+from fedmpi.local.debugging import check_compiler
+from fedmpi.local.store import Store
 
 TRIED = {(0, 68)}
 KNOWN = tuple(numba.version_info[:2]) in TRIED
@@ -212,8 +191,7 @@ def jitted(function: Any, *, store: Store | None = None, **options: Any) -> Any:
 
     Raises `RuntimeError` where Numba would run Python instead.
     """
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError(JIT_DISABLED)
+    check_compiler()
     dispatcher = numba.njit(**{"error_model": "numpy", "no_cfunc_wrapper": True, **options})(function)
     if store is not None:
         dispatcher._cache = store

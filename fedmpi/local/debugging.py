@@ -1,8 +1,12 @@
-"""Debug mode: whether it is on here.  What it does stands where it is asked for."""
+"""Debug mode: whether it is on here.  What it does stands where it is asked for.
+
+Numba's own switch for the same purpose is no substitute: compiled code is a part of fedmpi.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,3 +41,20 @@ def debug(enabled: bool = True) -> Iterator[None]:
         yield
     finally:
         _DEBUGGING.reset(token)
+
+
+def compiler_problem() -> str:
+    """Return what to say if Numba has been told not to compile, else ""."""
+    numba = sys.modules.get("numba")
+    if numba is None:
+        disabled = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+    else:
+        disabled = bool(numba.config.DISABLE_JIT)
+    text = "NUMBA_DISABLE_JIT is set, and fedmpi computes with compiled code: unset it"
+    return f"{text} (FEDMPI_DEBUG=1 runs local computations as Python)" if disabled else ""
+
+
+def check_compiler() -> None:
+    """Raise `RuntimeError` if Numba has been told not to compile."""
+    if problem := compiler_problem():
+        raise RuntimeError(problem)

@@ -11,10 +11,12 @@ import contextlib
 import hashlib
 import pickle
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import _cache_log
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
@@ -22,8 +24,23 @@ from numba.core.serialize import dumps
 from fedmpi.local import cache
 from fedmpi.local.cache_folder import locked, read, write
 
-# The numbers of functions that are unique among all processes, see `callee.Numbers`; Numba's own begin at 1.
-UNIQUE = 1 << 62
+
+class Numbers:
+    """Numbers for functions, each given once among all processes of all machines.
+
+    Numba tells functions of one name and signature apart by a number, and counts from 1 in each process.  Code that two
+    processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
+    symbols: one program would run another's functions, without a word.  The system draws each number, so that there is
+    no state which a forked or restored process could have in common with another.
+    """
+
+    FIRST = 1 << 62  # greater than what Numba counts to, and than earlier versions of fedmpi did
+
+    def __next__(self) -> int:
+        return self.FIRST + secrets.randbits(62)
+
+
+FunctionIdentity._unique_ids = Numbers()
 _NUMBER = re.compile(r"B\d+v(\d+)")  # in a symbol's name
 
 
@@ -105,4 +122,4 @@ def _storable(result: Any) -> bool:
         return False
     module = result.library._final_module
     symbols = " ".join(symbol.name for part in (module.functions, module.global_variables) for symbol in part)
-    return all(int(number) >= UNIQUE for number in _NUMBER.findall(symbols))
+    return all(int(number) >= Numbers.FIRST for number in _NUMBER.findall(symbols))

@@ -19,7 +19,7 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import pack
-from fedmpi.local.debugging import debugging
+from fedmpi.local.debugging import check_compiler, debugging
 from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
@@ -143,6 +143,7 @@ class MpiContext(Installable):
                 raise refuse(computation.name, error) from None
         key = (computation, tuple(functions), debugging())
         if key not in self._programs:
+            check_compiler()
             raises = self.nonfinite == "raise"
             for each in (computation, *functions):
                 check_ranks_known(each)
