@@ -17,7 +17,6 @@ from fedmpi.local.value_errors import ArgumentError, DoesNotFitError, describe
 
 Array = np.ndarray[Any, Any]
 _PYTHON = (bool, int, float, complex)
-_WIDEST = {"f": np.float64, "V": np.float64, "c": np.complex128}  # what elements of a kind have in common
 
 
 def numbers(value: Any, type_: TensorType, *, safe: bool) -> Array:
@@ -55,9 +54,12 @@ def _of_list(value: list[Any] | tuple[Any, ...], type_: TensorType, safe: bool) 
         if not hint and isinstance(element, (*_PYTHON, np.generic, np.ndarray)):
             hint = f"write np.array(value, np.{_name(type_)}) where that is meant"
         raise ArgumentError(str(type_), f"{describe(value)} with {describe(element)} at {place}", hint)
-    dtype = _WIDEST.get(type_.dtype.kind, type_.dtype)
+    # Floats are promoted to a float that holds them; uint64 and int64, or bfloat16 and a float, to what does not.
+    dtype = {"i": type_.dtype, "V": np.float64}.get(_kind(type_.dtype))
     array = _array(value, type_, dtype)
-    if not safe and _kind(type_.dtype) == "i" and array.size:  # NumPy's own integers would wrap in silence
+    if not array.size:
+        return array.astype(type_.dtype)  # an empty list has no dtype of its own
+    if not safe and _kind(type_.dtype) == "i":  # NumPy's own integers would wrap in silence
         check_range(np.array(value, object), type_, value)
     return array
 
