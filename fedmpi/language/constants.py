@@ -47,7 +47,7 @@ def _own_type(value: Any, wanted: TensorType | None, name: str) -> tuple[np.dtyp
     try:
         own = type_of(value)
     except TypingError as error:
-        raise UnsupportedValueError(f"{name} must be a value: {error.text}") from None
+        raise UnsupportedValueError(f"{name} must be a value: {error.text}", error.hint) from None
     assert isinstance(own, TensorType)
     return own.dtype, np.shape(value)
 

@@ -10,6 +10,7 @@ from typing import Any, ForwardRef
 
 import numpy as np
 
+from fedmpi.language.arrays import beyond_numbers
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import TypingError, UnsupportedValueError, reporting
 from fedmpi.language.placements import CLIENTS, SERVER
@@ -149,6 +150,8 @@ def _type_of(value: Any) -> Type | None:
         return None
     if isinstance(typed := getattr(value, "type_signature", None), Type):
         return typed
+    if (more := beyond_numbers(value)) is not None:
+        raise UnsupportedValueError(f"a value must be given, found {more[0]}", more[1])
     if isinstance(value, np.generic | np.ndarray):
         return TensorType(value.dtype, value.shape)
     match value:

@@ -15,7 +15,8 @@ from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
 from fedmpi.local.python_form import interpreted
-from fedmpi.local.values import ArgumentError, as_record, cast_result
+from fedmpi.local.value_errors import ArgumentError, DoesNotFitError
+from fedmpi.local.values import as_record, cast_result
 
 
 class LocalBody:
@@ -26,6 +27,7 @@ class LocalBody:
     """
 
     compilable = False
+    infinite = False  # whether a float of the result that is too large becomes infinite
 
     def __init__(
         self, function: Any, type_: FunctionType, fields: tuple[int, ...] | None, name: str, where: str
@@ -55,9 +57,10 @@ class LocalBody:
         """Run the undecorated function and check what it returns against the declared type."""
         result = self.run_python(self.python_arguments(argument))
         try:
-            return cast_result(result, self.type.result)
+            return cast_result(result, self.type.result, infinite=self.infinite)
         except ArgumentError as error:
-            raise TypeError(f"{self.name}: result: {error}\n  at {self.where}") from None
+            kind = OverflowError if isinstance(error, DoesNotFitError) else TypeError
+            raise kind(f"{self.name}: result: {error}\n  at {self.where}") from None
 
     def run_python(self, arguments: list[Any]) -> Any:
         """Call the undecorated function."""
@@ -83,6 +86,7 @@ class NumbaBody(LocalBody):
     """
 
     compilable = True
+    infinite = True
 
     def __init__(self, function: Any, *args: Any, boundscheck: bool = True) -> None:
         super().__init__(frozen(function), *args)

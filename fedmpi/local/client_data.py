@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.arrays import beyond_numbers
 from fedmpi.language.source import user_location
 from fedmpi.language.types import Type
 from fedmpi.local.columns import Column, conformed, laid_out_alike, pack
@@ -148,7 +149,8 @@ def _checked(indices: Any, count: int) -> Indices:
     """Return the indices of a cohort, int64, or raise what `ClientData.select` says."""
     where = f"\n  at {user_location()}"
     try:
-        array = np.asarray(indices) if isinstance(indices, np.ndarray | Sequence) else None
+        plain = isinstance(indices, np.ndarray | Sequence) and beyond_numbers(indices) is None
+        array = np.asarray(indices) if plain else None
     except ValueError:  # rows of different lengths
         array = None
     if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):

@@ -22,7 +22,9 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Tenso
 from fedmpi.local.bodies import NumbaBody, PythonBody
 from fedmpi.local.debugging import debugging
 from fedmpi.local.infer import infer_result
+from fedmpi.local.numbers import refuse_more_than_numbers
 from fedmpi.local.randomness import uses_random
+from fedmpi.local.value_errors import ArgumentError
 
 
 def _numba(
@@ -50,7 +52,13 @@ def _numba(
             f"number of ranks; pass a key and draw from a generator made from (seed, round, client)\n  at {where}"
         )
     declared: Type = read_type(result) if result is not None else TensorType(np.int32)
-    body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
+    try:
+        constants = [*given, *keywords.values(), *(plain.__defaults__ or ())]
+        for constant in constants:
+            refuse_more_than_numbers(constant, "numbers")
+        body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
+    except ArgumentError as error:
+        raise TypeError(f"{name}: {error}\n  at {where}") from None
     body.parameters, body.given, body.keywords = bound.names, given, keywords
     if result is None:
         body.type = FunctionType(bound.type, infer_result(body))

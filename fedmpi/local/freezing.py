@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.arrays import beyond_numbers
+from fedmpi.local.value_errors import ArgumentError
+
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
     """Yield a function's code and the code inside it."""
@@ -53,14 +56,16 @@ def _frozen(
     made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
     done[id(function)] = made  # before what it reads: a function may read itself
     for name in globals_read(function.__code__) & set(function.__globals__):
-        scope.setdefault(name, _still(function.__globals__[name], convert, done))
-    for cell, outer in zip(cells, function.__closure__ or (), strict=True):
+        scope.setdefault(name, _still(name, function.__globals__[name], convert, done))
+    for name, cell, outer in zip(function.__code__.co_freevars, cells, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
-            cell.cell_contents = _still(outer.cell_contents, convert, done)
+            cell.cell_contents = _still(name, outer.cell_contents, convert, done)
     return made
 
 
-def _still(value: Any, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]) -> Any:
+def _still(name: str, value: Any, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]) -> Any:
+    if (more := beyond_numbers(value)) is not None:
+        raise ArgumentError("numbers", *more).inside(f"the name {name} of the program around it")
     if isinstance(value, np.ndarray):
         value = value.copy(order="K")
         value.flags.writeable = False

@@ -27,7 +27,7 @@ def called(value: Any) -> Any:
         if not getattr(body, "compilable", False):
             raise AttributeError(not_compiled(value))
         argument = pack_args(body.type.parameter, args, keywords)
-        packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter)
+        packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter, infinite=True)
         return as_record(body(packed), body.type.result)
 
     return run

@@ -18,74 +18,13 @@ from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import PackedSequence, conformed_sequence, is_text, pack
+from fedmpi.local.numbers import check_range, numbers, refuse_more_than_numbers
 from fedmpi.local.records import element_names, names_of, python_record_class
-
-
-class ArgumentError(TypeError):
-    """A value that does not have its type: where in the value, what was expected, what was found."""
-
-    def __init__(self, expected: str, found: str, hint: str = "") -> None:
-        super().__init__(expected, found, hint)
-        self.expected, self.found, self.hint = expected, found, hint
-        self.path: list[str] = []
-
-    def inside(self, place: str) -> ArgumentError:
-        """Add the enclosing place and return the same error."""
-        self.path.insert(0, place)
-        return self
-
-    @property
-    def text(self) -> str:
-        """What it says, without the hint."""
-        place = ", ".join(self.path)
-        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}"
-
-    def __str__(self) -> str:
-        return self.text + (f" ({self.hint})" if self.hint else "")
-
-
-class ShapeError(TypeError):
-    """Raised by compiled code for an array that does not have its declared dimensions."""
-
-    def __init__(self, label: str, expected: str, dtype: str, shape: tuple[int, ...]) -> None:
-        super().__init__(label, expected, dtype, shape)
-        self._text = f"{label}: " if label else ""
-        self._text += f"expected {expected}, found {dtype}[{','.join(map(str, shape))}]"
-
-    def __str__(self) -> str:
-        return self._text
-
-
-class UnequalShapesError(ValueError):
-    """Raised for arithmetic on arrays of open dimensions that differ: NumPy would stretch those of size 1."""
-
-    def __init__(self, op: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-        super().__init__(op, left, right)
-        self._text = f"{op}: both sides must have one shape, found {list(left)} and {list(right)}"
-
-    def __str__(self) -> str:
-        return self._text
-
-
-def describe(value: Any) -> str:
-    """Say in a few words what a Python value is."""
-    if isinstance(value, np.ndarray | np.generic):
-        shape = f"[{','.join(map(str, value.shape))}]" if value.shape else ""
-        name = "str" if value.dtype.kind in "US" else value.dtype.name
-        return f"{name}{shape}" if isinstance(value, np.ndarray) else f"{name} {value}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with the keys {', '.join(map(repr, value)) or '(none)'}"
-    if isinstance(value, list | tuple) and element_names(value) is None:
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, bool | int | float | complex | str) or value is None:
-        text = repr(value)
-        return f"{type(value).__name__} {text if len(text) < 40 else text[:36] + '…'}" if value is not None else "None"
-    return getattr(value, "fedmpi_description", None) or f"a {type(value).__name__}"
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
-    # Integers of both signs are one kind: whether a value fits is np.can_cast's to say.
-    return "i" if dtype.kind in "iu" else dtype.kind
+from fedmpi.local.value_errors import ArgumentError as ArgumentError
+from fedmpi.local.value_errors import DoesNotFitError
+from fedmpi.local.value_errors import ShapeError as ShapeError
+from fedmpi.local.value_errors import UnequalShapesError as UnequalShapesError
+from fedmpi.local.value_errors import describe as describe
 
 
 def normalise(value: Any, type_: Type) -> Any:
@@ -115,68 +54,28 @@ def _inside(name: str | None, index: int, value: Any, type_: Type) -> Any:
 
 
 def _tensor(value: Any, type_: TensorType) -> Any:
-    dtype = type_.dtype
-    if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        fits = _kind(array.dtype) == _kind(dtype) and np.can_cast(array.dtype, dtype, "safe")
-    elif isinstance(value, bool | int | float | complex | list | tuple) or _is_array_like(value):
-        array = _as_array(value, type_)
-        literal = isinstance(value, bool | int | float | complex | list | tuple)
-        fits = _kind(array.dtype) == _kind(dtype) and (literal or np.can_cast(array.dtype, dtype, "safe"))
-        if fits and _kind(dtype) == "i" and array.size:
-            info = np.iinfo(dtype)
-            fits = bool(info.min <= array.min() and array.max() <= info.max)
-    else:
-        raise ArgumentError(str(type_), describe(value))
-    if dtype.kind == "V" and array.dtype.kind == "f" and not isinstance(value, np.ndarray | np.generic):
-        fits = True  # bfloat16 is no NumPy kind; a Python float is meant for it
-    if not fits:
-        raise ArgumentError(
-            str(type_),
-            describe(value if isinstance(value, np.ndarray | np.generic) else array if array.ndim else value),
-            _cast_hint(value, array, dtype),
-        )
+    """Return a tensor in its dtype: nothing is converted that the dtype does not hold as it is."""
+    array = numbers(value, type_, safe=True)
     check_shape(array.shape, type_, array)
+    return _readonly(_in_dtype(array, type_, value))
+
+
+def _in_dtype(array: np.ndarray[Any, Any], type_: TensorType, value: Any, *, infinite: bool = False) -> Any:
+    """Return an array of the type's kind in its dtype; a number that is too large for it is an error.
+
+    With ``infinite`` a float that is too large becomes infinite, as in compiled code.
+    """
+    dtype = type_.dtype
     with np.errstate(over="ignore"):
         cast = array.astype(dtype, copy=False)
-    if dtype.kind in "fc" and cast is not array and np.any(np.isinf(cast) & ~np.isinf(array)):
-        raise ArgumentError(str(type_), f"{describe(value)}, which is too large")
-    array = cast
-    # NumPy has two dtypes of the same size for some integers, equal but of different classes: np.ulonglong, np.uint64.
-    return _readonly(array if array.dtype.num == dtype.num else array.view(dtype))
-
-
-def _is_array_like(value: Any) -> bool:
-    return hasattr(value, "__array__") and not hasattr(value, "fedmpi_description")  # as a placeholder has
-
-
-def _as_array(value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError):
-        raise ArgumentError(
-            str(type_), f"{describe(value)} that is no array: its rows differ in length or kind"
-        ) from None
-    if array.dtype == object:
-        raise ArgumentError(str(type_), f"{describe(value)} that is no array of numbers")
-    if array.size == 0 and isinstance(value, list | tuple):
-        array = array.astype(type_.dtype)  # an empty list has no dtype of its own
-    return array
-
-
-def _cast_hint(value: Any, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> str:
-    if array.dtype.kind not in "biufc" or dtype.kind == "U":
-        return ""
-    if type(value) is int and _kind(dtype) == "i":
-        return f"{dtype.name} holds {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
-    if type(value) is int and dtype.kind == "f":
-        return f"write {value}.0"
-    name = "bool_" if dtype.kind == "b" else dtype.name
-    if array.ndim == 0:
-        return f"write np.{name}(…) where that is meant"
-    if isinstance(value, list | tuple):
-        return f"write np.array(value, np.{name}) where that is meant"
-    return f"write value.astype(np.{name}) where that is meant"
+    if cast is array:
+        # NumPy has two dtypes of one size for some integers, equal but of different classes: np.ulonglong, np.uint64.
+        return array if array.dtype.num == dtype.num else array.view(dtype)
+    if dtype.kind in "iu" and not np.can_cast(array.dtype, dtype, "safe"):
+        check_range(array, type_, value)
+    if not infinite and dtype.kind in "fcV" and np.any(np.isinf(cast) & ~np.isinf(array)):
+        raise DoesNotFitError(str(type_), f"{describe(value)}, which is too large")
+    return cast
 
 
 def check_shape(shape: tuple[int, ...], type_: TensorType, found: Any = None) -> None:
@@ -203,6 +102,7 @@ def _readonly(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _text(value: Any, type_: TensorType) -> Any:
+    refuse_more_than_numbers(value, type_)
     if isinstance(value, np.ndarray) and not value.shape:
         value = value.item()
     if isinstance(value, str | bytes):
@@ -331,39 +231,36 @@ def check_normalised(value: Any, type_: Type) -> None:
 # --- what local computations return ----------------------------------------------------------------------------------
 
 
-def cast_result(value: Any, type_: Type) -> Any:
+def cast_result(value: Any, type_: Type, *, infinite: bool = False) -> Any:
     """Return what a local computation returned as normalised ``type_``; a dtype of the same kind is cast.
 
-    The result owns its arrays: an alias of an argument is copied.
+    The result owns its arrays: an alias of an argument is copied.  A number that does not fit the type is a
+    `DoesNotFitError`; with ``infinite`` floats become infinite instead, as in compiled code.
     """
     match type_:
         case TensorType(dtype, _) if not is_text(type_):
-            array = _as_array(value, type_)
-            if _kind(array.dtype) != _kind(dtype):
-                raise ArgumentError(str(type_), describe(value))
+            array = numbers(value, type_, safe=False)
             check_shape(array.shape, type_, array)
-            with np.errstate(over="ignore"):
-                return _readonly(np.array(array, dtype=dtype, order="C"))
+            return _readonly(np.array(_in_dtype(array, type_, value, infinite=infinite), dtype=dtype, order="C"))
         case StructType():
             parts = struct_parts(value, type_)
-            out = []
-            for i, ((name, t), part) in enumerate(zip(type_.items(), parts, strict=True)):
-                try:
-                    out.append(cast_result(part, t))
-                except ArgumentError as error:
-                    raise error.inside(name if name is not None else f"element {i}") from None
-            return tuple(out)
+            return tuple(
+                _cast_part(name if name is not None else f"element {i}", part, t, infinite)
+                for i, ((name, t), part) in enumerate(zip(type_.items(), parts, strict=True))
+            )
         case SequenceType(element):
             if not isinstance(value, PackedSequence | list | tuple):
                 raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
-            members = []
-            for i, member in enumerate(value):
-                try:
-                    members.append(cast_result(member, element))
-                except ArgumentError as error:
-                    raise error.inside(f"element {i}") from None
+            members = [_cast_part(f"element {i}", member, element, infinite) for i, member in enumerate(value)]
             return PackedSequence(pack(element, members), 0, len(members))
     return normalise(value, type_)
+
+
+def _cast_part(place: str, value: Any, type_: Type, infinite: bool) -> Any:
+    try:
+        return cast_result(value, type_, infinite=infinite)
+    except ArgumentError as error:
+        raise error.inside(place) from None
 
 
 def as_record(value: Any, type_: Type) -> Any:

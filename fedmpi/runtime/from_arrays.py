@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.arrays import beyond_numbers
 from fedmpi.language.source import user_location
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import Array, layout
+from fedmpi.local.numbers import refuse_more_than_numbers
 from fedmpi.local.shared_arrays import SharedArrays
 from fedmpi.local.storage import NotBytes, check_storage, is_mapped, may_be_bytes
 from fedmpi.local.values import ArgumentError, describe, struct_parts
@@ -88,6 +90,10 @@ def _leaves(value: Any, type_: Type, path: tuple[str, ...], storage: str) -> lis
 
 def _array(value: Any, type_: TensorType, path: tuple[str, ...], storage: str) -> Array:
     """Return an array as a read-only view that compiled code can use."""
+    try:
+        refuse_more_than_numbers(value, type_)
+    except ArgumentError as error:
+        raise error.inside(", ".join(path)) from None
     bytes_too = storage == "bytes" and may_be_bytes(type_)
     good = isinstance(value, np.ndarray) and (value.dtype == type_.dtype or (bytes_too and value.dtype == np.uint8))
     tail = (type_.shape or ())[1:]
@@ -122,6 +128,8 @@ def _offsets(offsets: Any, leaves: list[Named]) -> Array:
             raise ArgumentError(f"as many rows as {', '.join(first_path)} has, {len(first)}", str(len(array))).inside(
                 ", ".join(path)
             )
+    if (more := beyond_numbers(offsets)) is not None:
+        raise ArgumentError("an array of integers", *more).inside("offsets")
     try:
         given = np.asarray(offsets)
     except ValueError:  # parts of different lengths

@@ -115,7 +115,7 @@ BAD = [
     (1.0, T(F32, [1]), r"expected float32\[1\], found "),
     ([[1.0], [1.0, 2.0]], T(F32, [None, None]), "a list of 2 that is no array: its rows differ in length or kind"),
     ([1.0, "a"], T(F32, [None]), r"expected float32\[\?\], found "),
-    ([None], T(F32, [None]), r"expected float32\[\?\], found a list of 1 that is no array of numbers"),
+    ([None], T(F32, [None]), r"expected float32\[\?\], found a list of 1 with None at "),
     (object(), T(F32), "expected float32, found a object"),
     (np.array(["a"]), T(F32, [1]), r"expected float32\[1\], found str\[1\]"),
     (3, T(np.str_), "expected str, found int 3"),
