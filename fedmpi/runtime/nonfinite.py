@@ -32,7 +32,7 @@ Found = list[tuple[NotFinite, str]]  # in a call, stage by stage or operator by 
 
 
 def tell(found: Found, call: str) -> None:
-    """Log one warning for a call in which something was found."""
-    first, operator = min(found, key=lambda each: each[0].client)
+    """Log one warning for a call in which something was found: what came first, for others may follow from it."""
+    first, operator = found[0]
     count = sum(terms.count for terms, _ in found)
     logger.warning("%s: %s: %s", call, operator, dataclasses.replace(first, count=count))

@@ -139,6 +139,33 @@ def test_the_first_client_that_is_not_finite_is_logged(comm, fuse, reduction, re
         assert text.endswith("client 4 has -inf in its value (6 such terms in all)")
 
 
+def test_a_call_of_several_stages_warns_once(comm, records):
+    """Also where it fails later on."""
+
+    @fm.numba_computation(F64, F64)
+    def less(x, mean):
+        if x == 7:
+            raise ValueError("seven")
+        return x - mean
+
+    @fm.federated_computation(fm.type_at_clients(F64))
+    def twice(x):
+        mean = fm.federated_broadcast(fm.federated_mean(x))
+        return fm.federated_sum(fm.federated_map(less, (x, mean)))
+
+    calls = ([1.0, 2.0, np.nan], [1.0, np.inf, 7.0], [1.0, 2.0, 3.0])
+    for context in (fm.MpiContext(), fm.ReferenceContext()):
+        fm.set_default_context(context)
+        del records[:]
+        twice(calls[0])
+        with pytest.raises(ValueError, match="seven"):
+            twice(calls[1])
+        twice(calls[2])
+        said = [record.getMessage().partition("federated_mean at test_sums.py:")[2][3:] for record in records]
+        first, second = ": client 2 has nan in its value (4 such terms in all)", ": client 1 has inf in its value"
+        assert said == ([] if comm.rank else [first, second])
+
+
 @pytest.mark.parametrize("fuse", [False, True])
 @pytest.mark.parametrize("reduction", ["exact", "float64"])
 def test_nonfinite_raise_is_one_error_on_all_ranks(comm, fuse, reduction):
