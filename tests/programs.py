@@ -167,7 +167,7 @@ CASES = {
     "mean of one": Case(mean_temperature, ([68.5],), F32(68.5)),
     "weighted": Case(weighted, ([5.0, 2.0, 3.0], [10, 20, 30]), F32(3.0)),
     "zero weights": Case(weighted, ([5.0, 2.0], [0, 0]), F32(np.nan)),
-    "negative weights": Case(weighted, ([5.0, 2.0], [-1, 1]), F32(-np.inf)),
+    "a weight of zero": Case(weighted, ([5.0, float("nan"), 2.0], [1, 0, 1]), F32(3.5)),
     "infinity": Case(mean_temperature, ([1.0, float("inf")],), F32(np.inf)),
     "infinities": Case(mean_temperature, ([float("-inf"), float("inf")],), F32(np.nan)),
     "nan": Case(mean_temperature, ([1.0, float("nan"), 3.0],), F32(np.nan)),

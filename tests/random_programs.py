@@ -176,6 +176,8 @@ class Writer:
             weight = self.pick(
                 lambda t: at(t, fm.CLIENTS) and t.member in map(fm.to_type, (np.int32, np.float32, np.uint8))
             )
+            if weight is not None and self.draw.below(4):
+                weight = fm.federated_map(good_weight(weight.type_signature.member), weight)
             return fm.federated_mean(value, weight if self.draw.maybe() else None)
         if any(None in t.shape for t in leaves(value.type_signature)):
             return None
@@ -317,6 +319,13 @@ def joined(left, right):
 @fm.numba_computation(fm.to_type((np.int32, [2])))
 def small_keys(keys):
     return np.abs(keys) % 4
+
+
+@functools.cache
+def good_weight(member):
+    """Return a function that makes 0 of numbers which are no weights."""
+    zero = member.dtype.type(0)
+    return fm.numba_computation(lambda x: x if 0 <= x < 100 else zero, member)
 
 
 def remainder(x):

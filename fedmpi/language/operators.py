@@ -104,7 +104,10 @@ def federated_sum(value: Placed) -> Type:
 
 @operator("<{T}@CLIENTS[,{W}@CLIENTS]> -> T@SERVER", lowering="weighted sums on each rank, one Reduce, then a division")
 def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
-    """Average the clients' values, elementwise, by weight if given.  T is float or complex, W a scalar int or float."""
+    """Average the clients' values, elementwise, by weight if given.  T is float or complex, W a scalar int or float.
+
+    A weight must be finite and not negative.
+    """
     member = placed(value, "value", CLIENTS).member
     integers = all_tensors(member, lambda t: kind(t.dtype) in ("int", "float", "complex"))
     hint = "convert integers first: fm.federated_map of a numba_computation that returns np.float32(x)"

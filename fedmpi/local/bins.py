@@ -27,6 +27,7 @@ import numpy as np
 
 from fedmpi.local import exact
 from fedmpi.local.kernel import jit
+from fedmpi.local.weights import WeightError
 
 PLANES = 8
 WIDTH = 40
@@ -157,11 +158,7 @@ def _add_wide(slots: Any, keys: Any, digits: Any, notes: Any, element: Any, term
     if np.isfinite(term):
         exact.add_term(digits[row], term)
         return
-    kind = 0 if np.isnan(term) else 1 if term > 0 else 2
-    digits[row, exact.DIGITS + kind] += 1
-    if notes[SPECIALS] == 0:
-        notes[CLIENT], notes[ELEMENT], notes[KIND] = client, element, kind
-    notes[SPECIALS] += 1
+    digits[row, exact.DIGITS + _note(notes, element, term, client)] += 1
 
 
 @jit
@@ -186,7 +183,16 @@ def _carry(plane: Any, above: Any, constant: Any) -> Any:
     return moved
 
 
-# --- terms of clients: x is a flat contiguous array, weight a float64 ---
+# --- terms of clients: x is a flat contiguous array; of weight 0, a float64, nothing is added, whatever x is ---
+
+
+@jit
+def checked_weight(weight: Any) -> Any:
+    """Return a weight as float64; raise `ValueError` unless it is finite and not negative."""
+    number = np.float64(weight)
+    if not 0.0 <= number < np.inf:
+        raise WeightError(weight)
+    return number
 
 
 @jit
@@ -194,6 +200,8 @@ def add_floats(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
     """Add ``weight · x[i]``, rounded to float64, to the elements from ``at`` on; ``room`` float64[BLOCK] is scratch."""
+    if weight == 0.0:
+        return keys, digits
     for start in range(0, x.size, BLOCK):
         part = x[start : start + BLOCK]
         terms = room[: part.size]
@@ -235,6 +243,8 @@ def add_float(
     planes: Any, slots: Any, keys: Any, digits: Any, notes: Any, room: Any, at: Any, x: Any, weight: Any, client: Any
 ) -> Any:
     """Add ``weight · x`` to element ``at``."""
+    if weight == 0.0:
+        return keys, digits
     room[0] = np.float64(x) * weight
     return add_block(planes, slots, keys, digits, notes, at, room[:1], _magnitude(room[0]), client)
 
@@ -253,6 +263,8 @@ def add_integer(
 @jit
 def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x[i]`` to sums[at + i] in the dtype of the sums, rounding each time."""
+    if weight == 0.0:
+        return
     w = sums.dtype.type(weight)
     part = sums[at : at + x.size]
     special = False
@@ -264,22 +276,27 @@ def add_plain(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) 
         for i in range(x.size):
             term = np.float64(sums.dtype.type(x[i]) * w)
             if not np.isfinite(term):
-                _note_plain(notes, at + i, term, client)
+                _note(notes, -1 - (at + i), term, client)
 
 
 @jit
 def add_plain_float(sums: Any, notes: Any, at: Any, x: Any, weight: Any, client: Any) -> None:
     """Add ``weight · x`` to sums[at]; see `add_plain`."""
+    if weight == 0.0:
+        return
     term = sums.dtype.type(x) * sums.dtype.type(weight)
     sums[at] += term
     if term - term != 0:
-        _note_plain(notes, at, np.float64(term), client)
+        _note(notes, -1 - at, np.float64(term), client)
 
 
 @jit
-def _note_plain(notes: Any, at: Any, term: Any, client: Any) -> None:
-    """Note a term that is not finite."""
-    if notes[SPECIALS] == 0:
-        notes[CLIENT], notes[ELEMENT] = client, -1 - at
-        notes[KIND] = 0 if np.isnan(term) else 1 if term > 0 else 2
+def _note(notes: Any, element: Any, term: Any, client: Any) -> Any:
+    """Note a term that is not finite; return its kind.  Of the first client's the first element has the say."""
+    kind = 0 if np.isnan(term) else 1 if term > 0 else 2
+    known = notes[ELEMENT]
+    before = element < known if element >= 0 else element > known  # a stage has them all in planes, or none
+    if notes[SPECIALS] == 0 or (client == notes[CLIENT] and before):
+        notes[CLIENT], notes[ELEMENT], notes[KIND] = client, element, kind
     notes[SPECIALS] += 1
+    return kind

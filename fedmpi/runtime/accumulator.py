@@ -11,7 +11,8 @@ from fedmpi.language.types import StructType, Type
 from fedmpi.local import bins, extremes, masks, rounding
 from fedmpi.runtime.combined import reduce
 from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.reduction import Array, Layout, Leaf, NotFinite, Reduction
+from fedmpi.runtime.nonfinite import NotFinite
+from fedmpi.runtime.reduction import Array, Layout, Leaf, Reduction
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 Members = Sequence[tuple[Any, Any]]  # of one client: for each reduction its value and its weight (None without)
@@ -68,7 +69,7 @@ class Accumulator:
         self.keys, self.digits = wide
 
     def add(self, members: Members, position: int) -> None:
-        """Add one client, number ``position`` of the rank's."""
+        """Add one client, number ``position`` of the rank's, whose weights are checked."""
         layout = self.layout
         for index, (reduction, leaves) in enumerate(zip(layout.reductions, layout.leaves, strict=True)):
             value, weight = members[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fedmpi.local.bodies import CLIENT, PROGRESS, STEP, note_progress
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
+from fedmpi.local.weights import check_weight
 from fedmpi.runtime import failures
 from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.folding import Fold, numbered
@@ -75,11 +77,9 @@ class ClientWork:
             return
         found = sums.not_finite(sums.notes)
         node = self.stage.reductions[found.reduction]
-        client = int(self.call.mine[found.client])
-        error = ValueError(
-            f"{self.call.name}: {node.op} at {node.where}: client {client} has {found.kind} in {found.leaf}"
-        )
-        raise ClientError(client, error)
+        found = dataclasses.replace(found, client=int(self.call.mine[found.client]))
+        error = ValueError(f"{self.call.name}: {node.op} at {node.where}: {found.first}")
+        raise ClientError(found.client, error)
 
     # --- compiled ---
 
@@ -134,6 +134,7 @@ class ClientWork:
                     raise self._failed(error, node, position) from error
             if stage.reductions:
                 members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]
+                self._check_weights(members, position)
                 if self.sums is not None:
                     self._add(self.sums, members, position)
                 else:
@@ -148,6 +149,15 @@ class ClientWork:
         for node, parts in kept.items():
             call.values[node], call.positions[node] = pack(node.member, parts), np.arange(len(parts))
         self.states = {node: fold.states for node, fold in folds}
+
+    def _check_weights(self, members: Any, position: int) -> None:
+        """Refuse a client of which a weight is none, before anything of it is added."""
+        for node, (_, weight) in zip(self.stage.reductions, members, strict=True):
+            if weight is not None:
+                try:
+                    check_weight(weight)
+                except ValueError as error:
+                    raise self._failed(error, node, position) from error
 
     def _fold(self, node: Node) -> Fold:
         resolve = self.call.values.__getitem__

@@ -38,11 +38,12 @@ from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.launch import LaunchError
 from fedmpi.runtime.library import initialise
 from fedmpi.runtime.machines import compare
+from fedmpi.runtime.nonfinite import NONFINITE
 from fedmpi.runtime.ownership import hosts
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
 from fedmpi.runtime.program import Program
-from fedmpi.runtime.reduction import MODES, NONFINITE
+from fedmpi.runtime.reduction import MODES
 from fedmpi.runtime.rounds import Round
 
 
@@ -55,8 +56,8 @@ class MpiContext(Installable):
 
     ``reduction`` is how sums and means are taken: "exact", the true sum rounded once, which no order of clients and
     ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what
-    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning in the log, or "raise" `ValueError` on
-    all ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
+    infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning, or "raise" `ValueError` on all
+    ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
     it can be compiled; False, never, for comparison: the results are the same.
     """
 

@@ -32,7 +32,7 @@ from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.limits import limits_of
-from fedmpi.runtime.log import logger
+from fedmpi.runtime.nonfinite import Found, tell
 from fedmpi.runtime.ownership import assign, assign_blocks, hash_of, homes
 from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
@@ -61,6 +61,7 @@ class Execution(Round):
         self.homes: list[int] = []  # hashes of the arguments' clients and their ranks
         self.lists: dict[Node, int] = {}  # in debug mode: hashes of the arguments that are lists
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
+        self.not_finite: Found = []  # on rank 0
         self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
         self.blocks_are_whole = True
 
@@ -71,6 +72,13 @@ class Execution(Round):
 
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
+        try:
+            self.run_stages(argument)
+        finally:
+            if self.not_finite:
+                tell(self.not_finite, self.comm.whereabouts())
+
+    def run_stages(self, argument: Any) -> None:
         self.attempt(functools.partial(self.bind, argument))
         self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
@@ -294,7 +302,7 @@ class Execution(Round):
             found = None if parts is None else sums.merge(parts)
             if found is not None:
                 node = stage.reductions[found.reduction]
-                logger.warning("%s: %s at %s: %s", self.comm.whereabouts(), node.op, node.where, found)
+                self.not_finite.append((found, f"{node.op} at {node.where}"))
         if self.comm.rank == 0:
             for index, node in enumerate(stage.reductions):
                 self.values[node] = self.attempt(functools.partial(self.finish, node, sums, index))
@@ -306,14 +314,20 @@ class Execution(Round):
             raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
 
     def settle(self, position: int, node: Node, members: list[Any]) -> Reduction:
-        """Agree on the sizes that the type of a reduction's members leaves open."""
+        """Agree on the sizes that the type of a reduction's members leaves open.
+
+        Clients of weight 0 have no say, unless there are no others.
+        """
         member = node.inputs[0].member
-        mine: dict[str, int] = {}  # the first client of each size
+        mine: dict[str, tuple[bool, int]] = {}  # for each size whether all have weight 0, and the first client
         for client, values in zip(self.mine.tolist(), members, strict=True):
-            mine.setdefault(json.dumps(leaf_shapes(member, values[position][0])), client)
+            value, weight = values[position]
+            shapes, who = json.dumps(leaf_shapes(member, value)), (weight is not None and not weight, client)
+            mine[shapes] = min(mine.get(shapes, who), who)
         data = np.frombuffer(json.dumps(mine).encode(), dtype=np.uint8)
         parts = [json.loads(part.tobytes()) for part in self.comm.allgather_bytes(data)]
-        found = sorted((client, shapes) for part in parts for shapes, client in part.items())
+        everybody = sorted((*who, shapes) for part in parts for shapes, who in part.items())
+        found = [(client, shapes) for weightless, client, shapes in everybody if weightless == everybody[0][0]]
         for client, shapes in found:
             if shapes != found[0][1]:
                 self.agreed = True  # every rank sees the same sizes

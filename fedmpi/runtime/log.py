@@ -1,7 +1,7 @@
 """The run's log: the logger "fedmpi", and the one place that gives it somewhere to write.
 
 A library leaves that to the program: without FEDMPI_LOG, `fedmpi run --log` or a program that configures `logging`
-itself, nothing is written, and nothing is timed or hashed for it (`fedmpi.runtime.records`).
+itself, only warnings are written, to stderr, and nothing is timed or hashed (`fedmpi.runtime.records`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,39 @@ from fedmpi.runtime.stderr import say
 __all__ = ["LogError", "logger", "write_as_asked", "write_to"]
 
 logger = logging.getLogger("fedmpi")
-logger.addHandler(logging.NullHandler())
 _handler: logging.Handler | None = None
 
 
 class LogError(OSError):
     """The log cannot be written where it should be."""
+
+
+class _LastResort(logging.Handler):
+    """Says warnings on stderr while the log has nowhere else to go: no handler here or further up, not even a null one.
+
+    Ranks other than 0 say theirs also where `fedmpi run` silences them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _handlers(logger) == [self]:
+            started = launch.detect()
+            rank = 0 if started is None else started.rank
+            say(rank or None, f"fedmpi: {record.levelname.lower()}: {self.format(record)}")
+
+
+def _handlers(source: logging.Logger | None) -> list[logging.Handler]:
+    """Return all handlers that get what a logger is told."""
+    found: list[logging.Handler] = []
+    while source is not None:
+        found += source.handlers
+        source = source.parent if source.propagate else None
+    return found
+
+
+logger.addHandler(_LastResort())
 
 
 class _Saying(logging.Handler):

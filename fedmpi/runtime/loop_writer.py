@@ -12,7 +12,7 @@ from fedmpi.local.codegen import Generator, NotCompilable, Parts, Var, check_com
 from fedmpi.local.columns import layout as layout_of
 from fedmpi.local.columns import leaf_formats
 from fedmpi.local.lifting import Lift
-from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage
+from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage, weight_of
 from fedmpi.runtime.program import ACCUMULATE, VALUE, ZERO, columns_of, folding_of, folding_state, steps_of
 from fedmpi.runtime.reduction import Layout, Leaf, Reduction
 
@@ -193,11 +193,12 @@ class LoopWriter:
     # --- sums ---
 
     def reduce(self, stage: Stage, layout: Layout, steps: int) -> None:
-        """Write what adds a client's terms."""
+        """Write what adds a client's terms, all of its weights checked before."""
         g = self.generator
+        weights = [self.weight(i, node) for i, node in enumerate(stage.reductions, steps)]
         groups: dict[_Kind, list[tuple[str, int]]] = {}
-        for number, (node, reduction, leaves) in enumerate(
-            zip(stage.reductions, layout.reductions, layout.leaves, strict=True), steps
+        for number, (node, reduction, leaves, (given, weight)) in enumerate(
+            zip(stage.reductions, layout.reductions, layout.leaves, weights, strict=True), steps
         ):
             texts = self.leaves(self.lift(node.inputs[0]), node.inputs[0].member)
             if leaves and leaves[0].store in ("ordered", "secure"):
@@ -205,12 +206,7 @@ class LoopWriter:
                 for leaf, text in zip(leaves, texts, strict=True):
                     self.keep(reduction, leaf, text)
                 continue
-            weight = "1.0"
-            if reduction.weight is not None:
-                texts.append(g.bind(g.text(self.lift(node.inputs[1])), reduction.weight).text)
-                g.scope["float64"] = np.float64
-                weight = g.bind(f"float64({texts[-1]})", TensorType(np.float64)).text
-            for leaf, text in zip(leaves, texts, strict=True):
+            for leaf, text in zip(leaves, [*texts, *given], strict=True):
                 kind = _Kind(
                     leaf.exact, leaf.is_integer, leaf.dtype, bool(leaf.shape), "1.0" if leaf.is_weight else weight
                 )
@@ -220,6 +216,16 @@ class LoopWriter:
         if groups:
             g.line(f"if client % {g.constant('N', _clients())} == {_clients() - 1}:")
             g.line(f"    {self.state[2]}, {self.state[3]} = {g.helper('carry')}({', '.join(self.state[:5])})")
+
+    def weight(self, number: int, node: Node) -> tuple[list[str], str]:
+        """Write how a mean's weight is checked; return it as it was given (nothing without), and as a float64."""
+        weight = weight_of(node)
+        if weight is None:
+            return [], "1.0"
+        g = self.generator
+        self.mark(number)
+        given = g.bind(g.text(self.lift(weight)), weight.member).text
+        return [given], g.bind(f"{g.helper('checked_weight')}({given})", TensorType(np.float64)).text
 
     def keep(self, reduction: Reduction, leaf: Leaf, text: str) -> None:
         """Write how a tensor counts for a least or greatest value, or is added to a secure sum."""

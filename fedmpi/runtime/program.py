@@ -133,7 +133,8 @@ class Program:
                     raise
                 first = str(error).strip().partition("\n")[0]
                 logger.warning(
-                    "%s: its clients are run one by one: %s: %s", self.plan.name, type(error).__name__, first
+                    "%s: its clients are run one by one, for no loop over them can be compiled: %s: %s",
+                    *(self.plan.name, type(error).__name__, first),
                 )
                 self._loops[key] = None
         return self._loops[key]

@@ -40,7 +40,7 @@ from fedmpi.runtime.log import logger
 from fedmpi.runtime.placeholder import Placeholder
 from fedmpi.runtime.plan import contains, feed_program
 
-__all__ = ["HEX_DIGITS", "Watch", "sha256", "watching"]
+__all__ = ["HEX_DIGITS", "Watch", "is_first", "sha256", "watching"]
 
 HEX_DIGITS = 16  # of a hash that people compare by eye
 
@@ -84,12 +84,12 @@ class Watch:
         seconds = time.perf_counter() - self._started
         called = f"{self._computation.name} at {user_location()}"
         text = f"{1e3 * seconds:.1f} ms"
-        logged = number is not None and (_is_first() if comm is None else comm.rank == 0)
+        logged = number is not None and (is_first() if comm is None else comm.rank == 0)
         try:
             values = _Result(result, self._computation.type_signature.result)
             if _file is not None and os.getpid() == _pid:
                 digests = values.client_digests(comm)
-                if digests is not None and not values.elsewhere and _is_first():
+                if digests is not None and not values.elsewhere and is_first():
                     self._record(values.sha256(digests))
             if logged and (digest := values.without_client_data().sha256([])):
                 text += f", sha256 {digest[:HEX_DIGITS]}"
@@ -111,7 +111,7 @@ class Watch:
             file.write(json.dumps(line) + "\n")
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
     """Tell whether this process is rank 0 of the job, without opening MPI."""
     opened = mpi.opened()
     if opened:

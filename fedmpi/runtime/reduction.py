@@ -26,7 +26,6 @@ from fedmpi.language.types import StructType, TensorType, Type
 
 Array = np.ndarray[Any, Any]
 MODES = ("exact", "float64", "fast")
-NONFINITE = ("propagate", "raise")
 
 
 STORES = ("exact", "plain", "ordered", "secure")
@@ -147,18 +146,3 @@ class Layout:
                 if leaf.store == store and leaf.at <= at < leaf.at + leaf.slots:
                     return i, leaf
         raise IndexError(element)
-
-
-@dataclass(frozen=True)
-class NotFinite:
-    """Terms that are infinite or NaN: how many, and of the first of them the client, the reduction, leaf and kind."""
-
-    count: int
-    client: int
-    reduction: int
-    leaf: str
-    kind: str
-
-    def __str__(self) -> str:
-        more = f" ({self.count} such terms in all)" if self.count > 1 else ""
-        return f"client {self.client} has {self.kind} in {self.leaf}{more}"

@@ -17,19 +17,21 @@ from fedmpi.language.context import Installable
 from fedmpi.language.expressions import Apply, Kernel, Select, call_closure, evaluate
 from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
 from fedmpi.local.client_data import ClientData
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.values import ArgumentError, present
+from fedmpi.local.weights import check_weight
 from fedmpi.runtime import debugging as debug_checks
 from fedmpi.runtime import failures, records, reference_sums
 from fedmpi.runtime.arguments import check, client_count, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 from fedmpi.runtime.limits import limits_of
+from fedmpi.runtime.nonfinite import NONFINITE, Found, tell
 from fedmpi.runtime.plan import contains, has_placements
-from fedmpi.runtime.reduction import NONFINITE
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class ReferenceContext(Installable):
             if isinstance(computation.expression, Kernel):
                 raise failures.noted(error)  # noqa: B904  # the same error
             raise failures.annotated(error, computation.name) from error
+        finally:
+            if semantics.not_finite and records.is_first():
+                tell(semantics.not_finite, f"{computation.name} at {user_location()}")
         return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -171,6 +176,7 @@ class _Reference(Interpreter):
         self.clients, self.raises_nonfinite = clients, raises_nonfinite
         self.name, self.arguments = name, arguments  # for errors: the computation and its arguments at the clients
         self.told: BaseException | None = None  # the error that says where it arose
+        self.not_finite: Found = []
 
     def select(self, expr: Select, source: Any) -> Any:
         if isinstance(source, AtClients):
@@ -202,14 +208,16 @@ class _Reference(Interpreter):
                     return Everywhere(self._everywhere(args[0]))
                 return AtClients(tuple(self._zipped(args[0], i) for i in range(self.count())))
             case "federated_sum":
-                members = self._finite(expr, args)
+                members = self.members(args[0])
+                self._look(expr, members, None)
                 return reference_sums.total(members, expr.type.member)
             case "federated_mean":
-                members = self._finite(expr, args)
-                weights = self.members(args[1]) if len(args) > 1 else (1,) * len(members)
+                members = self.members(args[0])
                 if not members:
                     raise ValueError("federated_mean: there are no clients to take the mean over")
-                return reference_sums.mean(members, weights, expr.type.member)
+                weights = self._weights(expr, args[1]) if len(args) > 1 else None
+                self._look(expr, members, weights)
+                return reference_sums.mean(members, weights or (1,) * len(members), expr.type.member)
             case "federated_min" | "federated_max":
                 return reference_sums.extreme(expr.op, self.members(args[0]), expr.type.member)
             case "federated_aggregate":
@@ -225,14 +233,26 @@ class _Reference(Interpreter):
                 return reference_sums.secure(expr.op, self.members(args[0]), iter(limits), expr.type.member)
         raise ValueError(f"{expr.op} has no evaluation")
 
-    def _finite(self, expr: Apply, args: list[Any]) -> tuple[Any, ...]:
-        """Return the clients' members of a reduction; with ``nonfinite="raise"``, refuse terms that are not finite."""
+    def _weights(self, expr: Apply, value: Any) -> tuple[Any, ...]:
+        """Return the clients' weights, all of them checked."""
+        weights = self.members(value)
+        for client, weight in enumerate(weights):
+            try:
+                check_weight(weight)
+            except ValueError as error:
+                raise self._failed(expr, error, client) from error
+        return weights
+
+    def _look(self, expr: Apply, members: tuple[Any, ...], weights: tuple[Any, ...] | None) -> None:
+        """Keep what is not finite, for a warning; with ``nonfinite="raise"``, refuse it."""
         assert isinstance(expr.type, FederatedType)
-        members = self.members(args[0])
+        found = reference_sums.not_finite(members, weights, expr.type.member)
+        if found is None:
+            return
         if self.raises_nonfinite:
-            weights = self.members(args[1]) if len(args) > 1 else None
-            reference_sums.refuse_not_finite(expr.op, members, weights, expr.type.member)
-        return members
+            self.told = ValueError(f"{self.name}: {expr.op} at {expr.where}: {found.first}")
+            raise self.told
+        self.not_finite.append((found, f"{expr.op} at {expr.where}"))
 
     def aggregate(self, expr: Apply, value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Any:
         """Fold the clients in at most 64 blocks, in order; merge neighbours until one state is left (decision 23)."""

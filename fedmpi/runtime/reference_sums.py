@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.runtime.nonfinite import NotFinite
 
 Terms = np.ndarray[Any, np.dtype[np.float64]]
 # Bits after the leading one, exponents of the least and of the first too large number: IEEE 754-2008, table 3.5.
@@ -34,7 +35,10 @@ def total(members: Sequence[Any], type_: Type) -> Any:
 
 
 def mean(members: Sequence[Any], weights: Sequence[Any], type_: Type) -> Any:
-    """Return the mean of members with these weights, integers or floats."""
+    """Return the mean of members with these weights, integers or floats; a member of weight 0 is not looked at."""
+    if any(weights):
+        pairs = [(m, w) for m, w in zip(members, weights, strict=True) if w]
+        members, weights = [m for m, _ in pairs], [w for _, w in pairs]
     if isinstance(type_, StructType):
         return tuple(mean([m[i] for m in members], weights, t) for i, t in enumerate(type_))
     assert isinstance(type_, TensorType)
@@ -44,6 +48,8 @@ def mean(members: Sequence[Any], weights: Sequence[Any], type_: Type) -> Any:
         divisor = _nearest_sum([float(w) for w in weights], np.dtype(np.float64))
     shape, part = _common_shape(members, type_), _part_of(type_)
     numbers = []
+    if not divisor:
+        members = [np.zeros(shape, type_.dtype) for _ in members]
     with np.errstate(all="ignore"):
         for column in _columns(members, weights, shape):
             quotient = _nearest_sum(column, np.dtype(np.float64)) / divisor
@@ -85,17 +91,17 @@ def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type) 
     return _integers([total], shape, type_)
 
 
-def refuse_not_finite(what: str, members: Sequence[Any], weights: Sequence[Any] | None, type_: Type) -> None:
-    """Raise `ValueError` for the first client with a term that is infinite or NaN."""
-    for client, member in enumerate(members):
-        weight = 1 if weights is None else weights[client]
-        named = list(_leaves(member, type_, ()))
-        if weights is not None:
-            named = [*((f"{name} times its weight", part) for name, part in named), ("its weight", 1)]
-        for name, part in named:
-            for term in _terms(part, weight).reshape(-1):
-                if not math.isfinite(term):
-                    raise ValueError(f"{what}: client {client} has {float(term)} in {name}")
+def not_finite(members: Sequence[Any], weights: Sequence[Any] | None, type_: Type) -> NotFinite | None:
+    """Return what terms are infinite or NaN."""
+    times, found = "" if weights is None else " times its weight", []
+    for client, (member, weight) in enumerate(zip(members, weights or [1] * len(members), strict=True)):
+        for name, part in _leaves(member, type_, ()) if weight else ():
+            terms = [float(term) for term in _terms(part, weight)]
+            found += [(client, name + times, str(term)) for term in terms if not math.isfinite(term)]
+    if not found:
+        return None
+    client, leaf, kind = found[0]
+    return NotFinite(len(found), client, 0, leaf, kind)
 
 
 def _leaves(value: Any, type_: Type, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

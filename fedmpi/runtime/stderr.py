@@ -20,9 +20,10 @@ def is_silenced() -> bool:
     return _kept_stderr is not None
 
 
-def say(rank: int, text: str) -> None:
-    """Write `text` to stderr in one piece, each line after "[rank r]"."""
+def say(rank: int | None, text: str) -> None:
+    """Write `text` to stderr in one piece, each line after "[rank r]", of rank None as it is."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
         stream = _kept_stderr or sys.stderr
-        stream.write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
+        head = "" if rank is None else f"[rank {rank}] "
+        stream.write("".join(f"{head}{line}\n" for line in text.rstrip("\n").split("\n")))
         stream.flush()

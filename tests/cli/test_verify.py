@@ -320,9 +320,9 @@ def test_a_log_of_the_environment_that_cannot_be_written_ends_the_job():
     assert "LogError: FEDMPI_LOG: cannot write the log to '/': Is a directory" in result.stderr, result
 
 
-def test_importing_fedmpi_installs_no_handler():
+def test_importing_fedmpi_installs_the_last_resort_alone():
     program = "import logging, fedmpi; log = logging.getLogger('fedmpi'); print(log.handlers, log.level, log.propagate)"
     environment = {name: value for name, value in os.environ.items() if name != "FEDMPI_LOG"}
     environment["PYTHONPATH"] = str(SCRIPT.parents[2])
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "[<NullHandler (NOTSET)>] 0 True\n"
+    assert done.stdout == "[<_LastResort (WARNING)>] 0 True\n"

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedmpi.local import bins, rounding
+from fedmpi.local.weights import check_weight
 from tests import oracle
 
 
@@ -183,6 +184,35 @@ def test_integers(dtype):
     exact[7] *= 2
     assert [sum(int(v) for v in sums.planes[:, i]) for i in range(1500)] == list(exact)
     assert list(sums.rounded()) == [oracle.nearest(Fraction(int(v))) for v in exact]
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_of_weight_zero_nothing_is_added(zero):
+    sums, plain = Sums(3), np.zeros(3)
+    bad = np.array([np.nan, np.inf, 1.0])
+    sums.add(bad, zero)
+    sums.add(bad[0], zero, function=bins.add_float)
+    bins.add_plain(plain, sums.notes, 0, bad, zero, 0)
+    bins.add_plain_float(plain, sums.notes, 0, np.nan, zero, 0)
+    np.testing.assert_array_equal(sums.notes, bins.EMPTY)
+    assert not plain.any()
+
+
+@pytest.mark.parametrize("weight", [np.int8(0), np.uint64(2**64 - 1), np.float32(-0.0), np.float32(1e-45), 5e-324])
+def test_weights(weight):
+    assert bins.checked_weight(weight) == float(weight)
+    check_weight(np.asarray(weight)[()])
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"),
+    [(np.int8(-1), "-1"), (np.int64(-(2**63)), str(-(2**63))), (np.float32(-0.1), "-0.1"), (-5e-324, "-4.94066e-324")]
+    + [(np.float32(bad), str(bad)) for bad in (np.nan, np.inf, -np.inf)],
+)
+def test_what_is_no_weight(weight, text):
+    for check in (bins.checked_weight, check_weight):
+        with pytest.raises(ValueError, match=f"weight must be finite and not negative, found {text}$"):
+            check(np.asarray(weight)[()])
 
 
 def test_what_is_not_finite_is_counted_and_the_first_is_named():
