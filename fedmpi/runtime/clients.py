@@ -77,7 +77,7 @@ class ClientWork:
         node = self.stage.reductions[found.reduction]
         client = int(self.call.mine[found.client])
         error = ValueError(
-            f"{self.call.name}: {node.op} at {node.where}: client {client} has {found.kind} in {found.leaf}"
+            f"{self.call.name}: {node.op} at {node.where}: {self.call.who(client)} has {found.kind} in {found.leaf}"
         )
         raise ClientError(client, error)
 
@@ -173,7 +173,7 @@ class ClientWork:
     def _failed(self, error: Exception, node: Node, position: int) -> ClientError:
         """Return the error of a client, which says where it arose."""
         call, client = self.call, int(self.call.mine[position])
-        where = f"{call.name}: {node.op} at {node.where}: {failures.who(client, call.per_client_names)}"
+        where = f"{call.name}: {node.op} at {node.where}: {call.who(client, call.per_client_names)}"
         return ClientError(client, failures.annotated(error, where, call.comm.rank))
 
 
