@@ -14,9 +14,11 @@ from fedmpi.language.source import user_location
 from fedmpi.language.to_type import to_type
 from fedmpi.language.type_analysis import preorder_types
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
-from fedmpi.local.client_data import ClientData
+from fedmpi.local.client_data import ClientData, Indices, unlike
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.values import ArgumentError, describe, normalise, struct_parts
+from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.failures import who
 from fedmpi.runtime.plan import contains
 
 
@@ -111,6 +113,34 @@ def common_count(
     return counts[0][1] if counts else None
 
 
+def common_cohort(name: str, arguments: list[tuple[tuple[str, ...], Any]]) -> Indices | None:
+    """Return the indices of the clients that all arguments have, lists those of the others; None for 0, 1, 2, …."""
+    packed = [(path, value) for path, value in arguments if isinstance(value, ClientData)]
+    for path, data in packed[1:]:
+        first_path, first = packed[0]
+        number = unlike(first, data)
+        if number is not None:
+            named = [label(p) for p, d in ((first_path, first), (path, data)) if d.cohort is not None]
+            raise ValueError(
+                f"{name}: parameters {label(first_path)} and {label(path)} must have the same clients in the same "
+                f"order, found at position {number} client {first.indices[number]} of {label(first_path)} and client "
+                f"{data.indices[number]} of {label(path)}\n  at {user_location()}\n  hint: where they are meant to be "
+                f"paired as they stand, give {' and '.join(f'{n}.renumbered()' for n in named)}"
+            )
+    return packed[0][1].cohort if packed else None
+
+
+def check_data(data: ClientData, type_: Type, path: tuple[str, ...], comm: Communicator) -> None:
+    """Refuse a `ClientData` of another type, or whose clients live on ranks of another communicator."""
+    assert isinstance(type_, FederatedType)
+    if data.type is not type_.member and not type_.member.is_assignable_from(data.type):
+        raise ArgumentError(str(type_), data.fedmpi_description).inside(label(path))
+    if data.ranks is not comm.ranks and not (comm.size == 1 and data.everything_here):
+        hint = "make it, or what it comes from, in the context of the call"
+        found = f"{data.fedmpi_description} of another context, whose clients live on other ranks"
+        raise ArgumentError(f"{type_} of this context", found, hint).inside(label(path))
+
+
 def infer_cardinalities(value: Any, type_: Any) -> dict[PlacementLiteral, int]:
     """Return how many values an argument of this type has at each placement; what all have alike says nothing.
 
@@ -148,12 +178,14 @@ class ClientError(Exception):
         self.client, self.cause = client, cause
 
 
-def pack_members(values: Any, member: Type, indices: list[int], path: tuple[str, ...]) -> Column:
-    """Check and pack the members of the clients ``indices``."""
+def pack_members(
+    values: Any, member: Type, numbers: list[int], path: tuple[str, ...], cohort: Indices | None = None
+) -> Column:
+    """Check and pack the members of the clients ``numbers``, whose indices ``cohort`` tells (see `failures.who`)."""
     members = []
-    for index in indices:
+    for number in numbers:
         try:
-            members.append(normalise(values[index], member))
+            members.append(normalise(values[number], member))
         except ArgumentError as error:
-            raise ClientError(index, error.inside(f"client {index}").inside(label(path))) from None
+            raise ClientError(number, error.inside(who(number, (), cohort)).inside(label(path))) from None
     return pack(member, members)

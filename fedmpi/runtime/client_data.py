@@ -15,13 +15,14 @@ from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import joined, take
 from fedmpi.local.storage import NotBytes, Survey, check_storage, chooses, stored, survey
 from fedmpi.local.values import ArgumentError, describe
+from fedmpi.runtime import alike
 from fedmpi.runtime.arguments import ClientError, pack_members, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.folding import blocks_of
-from fedmpi.runtime.ownership import assign, assign_evenly, homes
+from fedmpi.runtime.ownership import assign, assign_evenly
 from fedmpi.runtime.plan import contains
 from fedmpi.runtime.rounds import Round
-from fedmpi.runtime.sizes import work
+from fedmpi.runtime.sizes import works
 
 
 def member_type(type_: Any, operation: str = "client_data") -> Type:
@@ -60,20 +61,26 @@ def check_list(values: Any) -> None:
 
 def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], storage: str) -> ClientData:
     """Pack the members that this rank owns; an error on one rank is raised on all (collective)."""
-    loads = np.fromiter((work(value, member) for value in values), dtype=np.int64, count=len(values))
+    loads = works(values, member)
     owner = assign_evenly(loads, blocks_of(len(values)), hosts)  # whole blocks are folded where they are
     mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
+
+    def given() -> list[alike.Alike]:
+        if comm.size == 1:
+            return []
+        return [alike.of_list("parameter values", values, member, loads), alike.of_hosts(hosts, owner)]
+
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
         seen = step.attempt(lambda: _surveyed(column, storage, mine))
-        step.check_in(f"client_data, {storage}, of {member}", len(values), homes(owner))
+        step.check_in(f"client_data, {storage}, of {member}", len(values), step.attempt(given) or [])
         step.agree()
         if chooses(member, storage):
             parts = comm.allgather_bytes(seen.reshape(-1).view(np.uint8))
             total = np.sum([part.view(np.int64).reshape(seen.shape) for part in parts], axis=0)
             column = step.attempt(lambda: stored(column, storage, total))
             step.agree()
-    return ClientData(member, owner, comm.rank, column)
+    return ClientData(member, owner, comm.rank, column, ranks=comm.ranks, source=step.number)
 
 
 def _surveyed(column: Column, storage: str, clients: list[int]) -> Survey:
@@ -114,4 +121,4 @@ def moved(comm: Communicator, data: ClientData, owner: Ranks) -> ClientData:
             columns.append(from_bytes(data.type, part))
     # A column keeps the order in which its values came; positions say whose they are.
     positions = np.argsort(np.concatenate(clients), kind="stable")
-    return ClientData(data.type, owner, comm.rank, joined(data.type, columns), positions)
+    return data.moved(owner, joined(data.type, columns), positions)

@@ -78,7 +78,7 @@ class ClientWork:
         found = sums.not_finite(sums.notes)
         node = self.stage.reductions[found.reduction]
         found = dataclasses.replace(found, client=int(self.call.mine[found.client]))
-        error = ValueError(f"{self.call.name}: {node.op} at {node.where}: {found.first}")
+        error = ValueError(f"{self.call.name}: {node.op} at {node.where}: {found.first(self.call.cohort)}")
         raise ClientError(found.client, error)
 
     # --- compiled ---
@@ -183,7 +183,7 @@ class ClientWork:
     def _failed(self, error: Exception, node: Node, position: int) -> ClientError:
         """Return the error of a client, which says where it arose."""
         call, client = self.call, int(self.call.mine[position])
-        where = f"{call.name}: {node.op} at {node.where}: {failures.who(client, call.per_client_names)}"
+        where = f"{call.name}: {node.op} at {node.where}: {call.who(client, call.per_client_names)}"
         return ClientError(client, failures.annotated(error, where, call.comm.rank))
 
 

@@ -119,6 +119,11 @@ class Communicator:
         return f"<Communicator rank {self.rank} of {self.size} on {self.host}>"
 
     @property
+    def ranks(self) -> Communicator | None:
+        """What a `ClientData` that is made here says of whose ranks own its clients: None of one rank."""
+        return self if self.size > 1 else None
+
+    @property
     def library(self) -> str:
         """What the MPI library says about itself, many lines of it."""
         return str(self._mpi.Get_library_version())

@@ -24,7 +24,7 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
-from fedmpi.runtime import line, records
+from fedmpi.runtime import alike, line, records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse
 from fedmpi.runtime.asynchronous import blocking
@@ -185,9 +185,12 @@ class MpiContext(Installable):
         """Keep views of the arrays (collective); see `fm.client_data_from_arrays`."""
         ranks = hosts(self.comm.size, self.server_trains)
         with Round(self.comm, NAME) as step:
-            data = step.attempt(lambda: from_arrays(arrays, offsets, type_, batch_size, storage, ranks, self.comm.rank))
-            clients, homes = (UNKNOWN, UNKNOWN) if data is None else (len(data), data.homes)
-            step.check_in(f"{NAME}, {storage}, batch_size {batch_size}", clients, homes)
+            where: Any = {"hosts": ranks, "rank": self.comm.rank, "ranks": self.comm.ranks, "source": step.number}
+            data = step.attempt(lambda: from_arrays(arrays, offsets, type_, batch_size, storage, **where))
+            several = data is not None and self.comm.size > 1
+            given = [*alike.of_arrays(data), alike.of_hosts(ranks, data.owner)] if several else []
+            clients = UNKNOWN if data is None else len(data)
+            step.check_in(f"{NAME}, {storage}, batch_size {batch_size}", clients, given)
             step.agree()
         return data  # type: ignore[no-any-return]
 
@@ -251,8 +254,7 @@ def _for_each(execution: Execution, value: Any, type_: FederatedType) -> Any:
             "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
         )
     if execution.gathered is None:
-        column = pack(type_.member, [value] * len(execution.mine))
-        return ClientData(type_.member, execution.owner, execution.comm.rank, column)
+        return execution.kept(type_.member, pack(type_.member, [value] * len(execution.mine)))
     if execution.comm.rank != 0:
         return Placeholder(type_)
     return [present(value, type_.member) for _ in range(execution.num_clients)]

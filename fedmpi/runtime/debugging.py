@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmpi.language.types import FunctionType, Type
+from fedmpi.language.types import FunctionType
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.messages import to_bytes
 from fedmpi.local.values import ArgumentError, check_normalised
-from fedmpi.runtime.arguments import label, pack_members
+from fedmpi.runtime.arguments import label
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.plan import Node, contains
 
@@ -57,11 +57,6 @@ def _shown(value: Any) -> str:
     return textwrap.shorten(repr(value), 60, placeholder="…")
 
 
-def list_hash(values: Any, member: Type, path: tuple[str, ...]) -> int:
-    """Return a hash of what all clients have in a list, of which a rank needs its own clients' members only."""
-    return zlib.crc32(to_bytes(pack_members(values, member, list(range(len(values))), path)).data)
-
-
 def compare(call: Execution, level: int) -> None:
     """End the job if a rank has another program, or another value of what all have, than rank 0 (collective)."""
     if call.comm.size == 1:
@@ -82,10 +77,6 @@ def compare(call: Execution, level: int) -> None:
 
 def _shared(call: Execution, level: int) -> Iterator[tuple[str, int]]:
     """Yield what all ranks have in common before a stage: what it is, and its hash."""
-    if level == 0:
-        for node in call.plan.inputs:
-            if node.per_client:
-                yield f"the list {label(node.detail)}", call.lists.get(node, UNKNOWN)
     for node in (*call.program.common, *call.plan.unplaced, *_same_at_clients(call, level)):
         if not contains(node.type, FunctionType):
             name = label(node.detail) if node.op == "input" else f"the result of {node.op} at {node.where}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,23 @@ import numpy as np
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.local.client_data import ClientData, Ranks
-from fedmpi.local.columns import Column, pack
+from fedmpi.local.columns import Column
 from fedmpi.local.functions import concrete
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.messages import from_bytes, to_bytes
 from fedmpi.local.selections import take
-from fedmpi.local.values import ArgumentError
-from fedmpi.runtime import debugging, failures
+from fedmpi.runtime import alike, debugging, failures
 from fedmpi.runtime.aggregate import aggregate
-from fedmpi.runtime.arguments import check, client_count, common_count, label, pack_members, parts_of
+from fedmpi.runtime.arguments import (
+    check,
+    check_data,
+    client_count,
+    common_cohort,
+    common_count,
+    label,
+    pack_members,
+    parts_of,
+)
 from fedmpi.runtime.client_data import moved
 from fedmpi.runtime.clients import ClientWork
 from fedmpi.runtime.comm import Communicator
@@ -33,14 +41,15 @@ from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.nonfinite import Found, tell
-from fedmpi.runtime.ownership import assign, assign_blocks, hash_of, homes
+from fedmpi.runtime.ownership import assign, assign_blocks
 from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
 from fedmpi.runtime.program import Program, closed, leaf_shapes
 from fedmpi.runtime.reduction import Layout, Reduction
 from fedmpi.runtime.rounds import NOTHING, Round, Words
-from fedmpi.runtime.sizes import work
+from fedmpi.runtime.sizes import works
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
 
 
 class Execution(Round):
@@ -58,8 +67,7 @@ class Execution(Round):
         self.mine: Rows = np.empty(0, dtype=np.int64)
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = np.empty(0, dtype=np.uint8)
-        self.homes: list[int] = []  # hashes of the arguments' clients and their ranks
-        self.lists: dict[Node, int] = {}  # in debug mode: hashes of the arguments that are lists
+        self.cohort: Rows | None = None  # the indices of all clients, None where they are 0, 1, 2, …
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
         self.not_finite: Found = []  # on rank 0
         self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
@@ -70,13 +78,17 @@ class Execution(Round):
         """The names of the arguments at the clients."""
         return [label(node.detail) for node in self.plan.inputs if node.per_client]
 
+    def who(self, number: int, arguments: Sequence[str] = ()) -> str:
+        """Return what a client is called in texts."""
+        return failures.who(number, arguments, self.cohort)
+
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
         try:
             self.run_stages(argument)
         finally:
             if self.not_finite:
-                tell(self.not_finite, self.comm.whereabouts())
+                tell(self.not_finite, self.comm.whereabouts(), self.cohort)
 
     def run_stages(self, argument: Any) -> None:
         self.attempt(functools.partial(self.bind, argument))
@@ -113,11 +125,15 @@ class Execution(Round):
             elif node.placement is None or node.placement is CLIENTS or server:
                 self.values[node] = check(value, node.member, path)
         self.num_clients = common_count(self.name, counts) if counts else self.num_clients
-        self.own([(node, value) for node, _, value in at_clients])
+        self.cohort = common_cohort(self.name, [(path, value) for _, path, value in at_clients])
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
-                if value.type is not node.member and not node.member.is_assignable_from(value.type):
-                    raise ArgumentError(str(node.type), value.fedmpi_description).inside(label(path))
+                check_data(value, node.type, path, self.comm)
+        loads = self.own(at_clients)
+        if self.comm.size > 1:
+            self.given = list(self.shared_by_ranks(at_clients, loads))
+        for node, path, value in at_clients:
+            if isinstance(value, ClientData):
                 if value.owner is not self.owner and not np.array_equal(value.owner, self.owner):
                     if value.anywhere:
                         value = value.at(self.owner)
@@ -125,33 +141,44 @@ class Execution(Round):
                         self.moves.append((node, value))
                 self.values[node], self.positions[node] = value.as_type(node.member)
             else:
-                if self.program.debug:
-                    self.lists[node] = debugging.list_hash(value, node.member, path)
-                self.values[node] = pack_members(value, node.member, self.mine.tolist(), path)
+                self.values[node] = pack_members(value, node.member, self.mine.tolist(), path, self.cohort)
                 self.positions[node] = np.arange(len(self.mine))
 
-    def own(self, arguments: list[tuple[Node, Any]]) -> None:
-        """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists."""
-        packed = [value for _, value in arguments if isinstance(value, ClientData)]
+    def own(self, arguments: list[Given]) -> dict[Node, Rows]:
+        """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists.
+
+        Returns the work of each client in each list, as far as ranks need it.
+        """
+        packed = [value for _, _, value in arguments if isinstance(value, ClientData)]
+        loads: dict[Node, Rows] = {}
+        if not packed or self.comm.size > 1:
+            loads = {n: works(v, n.member) for n, _, v in arguments if not isinstance(v, ClientData)}
         if packed:
             # What every rank can open goes where the others are.
             leading = next((value for value in packed if not value.anywhere), packed[0])
-            self.owner, self.homes = leading.owner, [value.homes for value in packed]
-        elif arguments:
-            loads = np.zeros(self.num_clients or 0, dtype=np.int64)
-            for node, values in arguments:
-                loads += np.fromiter((work(v, node.member) for v in values), dtype=np.int64, count=len(values))
-            self.owner = self.assigned(loads)
+            self.owner, self.mine = leading.owner, leading.mine
         else:
-            self.owner = self.assigned(np.ones(self.num_clients or 0))
+            nothing = np.full(self.num_clients or 0, not arguments, dtype=np.int64)
+            self.owner = self.assigned(sum(loads.values(), start=nothing))
+            self.mine = np.flatnonzero(self.owner == self.comm.rank)
         if self.program.folds:
             self.blocks = blocks_of(self.num_clients or 0)
             self.blocks_are_whole = is_whole(self.owner, self.blocks)
-        if packed:
-            self.mine = leading.mine
-        else:
-            self.homes = [homes(self.owner)]
-            self.mine = np.flatnonzero(self.owner == self.comm.rank)
+        return loads
+
+    def shared_by_ranks(self, arguments: list[Given], loads: dict[Node, Rows]) -> Iterator[alike.Alike]:
+        """Yield what every rank must give alike: clients, the ranks that own them, values without a placement."""
+        for node, path, value in arguments:
+            name = f"parameter {label(path)}"
+            if isinstance(value, ClientData):
+                yield alike.of_client_data(name, value)
+            else:
+                yield alike.of_list(name, value, node.member, loads[node], everything=self.program.debug)
+        if not arguments:
+            yield alike.of_number("the number of clients (num_clients)", self.num_clients)
+        yield alike.of_hosts(self.hosts, self.owner)
+        for node in self.program.common:
+            yield alike.of_value(f"parameter {label(node.detail)}", self.values[node], node.member)
 
     def assigned(self, loads: Any) -> Ranks:
         """Return the owners of clients with these loads: whole blocks, if they are folded and all ranks have some."""
@@ -251,23 +278,13 @@ class Execution(Round):
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{'[debug] ' * self.program.debug}{self.name} ({self.plan.computation.where})"
             fingerprint = self.program.fingerprint ^ (self.stays << 3)  # only some ranks would wait in `gather`
-            server = self.open(fingerprint, clients, program, payload, self.arguments_hash())
+            server = self.open(fingerprint, clients, program, payload)
             return server.status, server.payload
         if not self.program.levels[level].confirms:
             return 0, 0
         word = np.array([self.failure is not None, payload], dtype=np.int64)
         self.comm.bcast(word)
         return int(word[0]), int(word[1])
-
-    def arguments_hash(self) -> int:
-        """Return a hash of what is the same on every rank: values without a placement, clients and their ranks."""
-        if self.comm.size == 1 or self.failure is not None:
-            return UNKNOWN
-        common = self.program.common
-        if not common:
-            return hash_of(*self.homes)
-        column = pack(StructType([n.member for n in common]), [tuple(self.values[n] for n in common)])
-        return hash_of(*self.homes, zlib.crc32(to_bytes(column).data))
 
     def move(self) -> None:
         """Bring arguments together whose clients live on different ranks.
@@ -332,8 +349,8 @@ class Execution(Round):
             if shapes != found[0][1]:
                 self.agreed = True  # every rank sees the same sizes
                 raise ValueError(
-                    f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: client "
-                    f"{found[0][0]} has the shapes {found[0][1]}, client {client} has {shapes}"
+                    f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: "
+                    f"{self.who(found[0][0])} has the shapes {found[0][1]}, {self.who(client)} has {shapes}"
                 )
         return reduction_of(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
 
@@ -364,5 +381,12 @@ class Execution(Round):
 
     def resident(self, node: Node, type_: Type) -> ClientData:
         """Return a value at the clients as it is, on the ranks of its clients."""
-        kept = ClientData(node.member, self.owner, self.comm.rank, self.values[node], self.positions.get(node))
-        return ClientData(type_, self.owner, self.comm.rank, *kept.as_type(type_))
+        kept = self.kept(node.member, self.values[node], self.positions.get(node))
+        return self.kept(type_, *kept.as_type(type_))
+
+    def kept(self, type_: Type, column: Column, positions: Rows | None = None) -> ClientData:
+        """Return values of this rank's clients as those of the call's clients."""
+        ranks, source = self.comm.ranks, self.number
+        return ClientData(
+            type_, self.owner, self.comm.rank, column, positions, cohort=self.cohort, ranks=ranks, source=source
+        )

@@ -33,14 +33,24 @@ def flag(rank: int, client: int | None) -> int:
     return (_NO_CLIENT if client is None else client) * _RANKS + rank
 
 
+def differing(rank: int) -> int:
+    """Return the flag of a rank that gives other values than rank 0: before all others, which may come of that."""
+    return rank - _RANKS
+
+
 def rank_of(failure: int) -> int:
     """Return the rank that a flag names."""
     return failure % _RANKS
 
 
-def who(client: int, arguments: Sequence[str]) -> str:
-    """Return what a client is called in texts: its number, in the lists of which arguments."""
-    return f"client {client}" + (f" of {' and '.join(arguments)}" if arguments else "")
+def who(number: int, arguments: Sequence[str] = (), cohort: np.ndarray[Any, Any] | None = None) -> str:
+    """Return what a client of a call is called in texts: its index, and where that is another, its number.
+
+    ``arguments`` are those that have it; ``cohort`` int64[clients] are the indices, None where they are 0, 1, 2, ….
+    """
+    index = number if cohort is None else int(cohort[number])
+    text = f"client {index}" + (f" of {' and '.join(arguments)}" if arguments else "")
+    return text + (f" (number {number} of the cohort)" if index != number else "")
 
 
 def annotated(error: BaseException, where: str, rank: int | None = None) -> BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,21 @@ NAME = "client_data_from_arrays"
 
 
 def from_arrays(
-    arrays: Any, offsets: Any, type_: Any, batch_size: int | None, storage: str, hosts: list[int], rank: int
+    arrays: Any,
+    offsets: Any,
+    type_: Any,
+    batch_size: int | None,
+    storage: str,
+    *,
+    hosts: Sequence[int] = (0,),
+    rank: int = 0,
+    ranks: object = None,
+    source: int = 0,
 ) -> ClientData:
-    """Return the data of all clients, those of this rank to be computed here; see `fm.client_data_from_arrays`."""
+    """Return the data of all clients, those of this rank to be computed here; see `fm.client_data_from_arrays`.
+
+    ``ranks`` and ``source`` are those of a `ClientData`.
+    """
     member = member_type(type_, NAME)
     check_storage(storage, NAME)
     element = member.element if isinstance(member, SequenceType) else member
@@ -39,8 +51,7 @@ def from_arrays(
         views = tuple(array for array, _ in leaves)
         balance = functools.partial(assign, ranks=tuple(hosts))
         shared = SharedArrays(member, views, bounds, size, balance, storage)
-        of_whom = zlib.crc32(bounds.data)  # for ranks to compare
-        data = ClientData(member, balance(shared.sizes()), rank, shared=shared, selected=of_whom)
+        data = ClientData(member, balance(shared.sizes()), rank, shared=shared, ranks=ranks, source=source)
         data.column  # noqa: B018  # a rank that has clients makes it now, not in the first call
     except NotBytes as error:
         path = ", ".join(["arrays", f"client {error.position}", *error.leaf.path])
@@ -136,16 +147,33 @@ def _offsets(offsets: Any, leaves: list[Named]) -> Array:
         given = np.empty(0, dtype=object)
     if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
         found = describe(offsets if given.dtype == object else given)
-        raise ArgumentError("int64[clients + 1], where each client's rows begin and the last one's end", found).inside(
-            "offsets"
-        )
+        expected = "int64[clients + 1], where each client's rows begin and the last one's end"
+        hint = "write offsets.astype(np.int64) where that is meant" if given.dtype.kind == "f" and len(given) else ""
+        raise ArgumentError(expected, found, hint).inside("offsets")
     bounds = np.ascontiguousarray(given, dtype=np.int64).view(np.ndarray)
     bounds = bounds.copy() if given.flags.writeable else bounds.view()
-    falls = np.flatnonzero(bounds[1:] < bounds[:-1])
-    if len(falls):
-        k = int(falls[0])
-        raise ArgumentError("ascending numbers", f"{bounds[k]} before {bounds[k + 1]} at client {k}").inside("offsets")
-    if bounds[0] < 0 or bounds[-1] > len(first):
-        raise ArgumentError(f"rows from 0 to {len(first)}", f"{bounds[0]} to {bounds[-1]}").inside("offsets")
+    _check_bounds(given if given.dtype.kind == "u" else bounds, len(first))
     bounds.flags.writeable = False
     return bounds
+
+
+def _check_bounds(offsets: Array, rows: int) -> None:
+    """Refuse offsets that do not give each of the rows to one client."""
+    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
+    first, last = int(offsets[0]), int(offsets[-1])
+    expected, found, hint = f"offsets from 0 to {rows}, the number of rows", f"{first} to {last}", ""
+    if len(falls):
+        k = int(falls[0])
+        expected, found = "ascending numbers", f"{offsets[k]} before {offsets[k + 1]} at client {k}"
+    elif first >= 0 and last <= rows:
+        if first == 0 and last == rows:
+            return
+        found += f", which leaves out {first + rows - last} of {rows} rows"
+        hint = "leave out rows of the arrays instead: array[start:stop]"
+        if first and last == rows:
+            hint = "the first offset is 0: np.concatenate([[0], offsets])"
+        elif not first:
+            hint = f"the last offset is the number of rows: np.append(offsets, {rows})"
+    if sum(offsets.tolist()) == rows:
+        hint = "these look like the clients' sizes, whose offsets are np.cumsum([0, *sizes])"
+    raise ArgumentError(expected, found, hint).inside("offsets")

@@ -13,14 +13,14 @@ import numpy as np
 from fedmpi.runtime.comm import Communicator
 
 _WORDS = 12
-_TEXT = 6  # the first words are numbers, the rest is the beginning of the program's name
+_TEXT = 7  # the first words are numbers, the rest is the beginning of the program's name
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class Header:
-    """``status`` is 1 after a failure on rank 0; ``payload`` is in bytes; ``homes`` is a hash of what every rank gives:
-    clients, the ranks that own them, values without a placement; ``clients`` and ``homes`` may be `UNKNOWN`.
+    """``status`` is 1 after a failure on rank 0; ``payload`` is in bytes; ``given`` is a hash of what every rank gives
+    alike, ``sample`` one of a few of the values in it.  ``clients``, ``given`` and ``sample`` may be `UNKNOWN`.
     """
 
     fingerprint: int
@@ -29,21 +29,23 @@ class Header:
     status: int
     payload: int
     program: str
-    homes: int = UNKNOWN
+    given: int = UNKNOWN
+    sample: int = UNKNOWN
 
     def exchange(self, comm: Communicator) -> Header:
-        """Return rank 0's header; a rank that disagrees with it ends the job."""
+        """Return rank 0's header; a rank that makes another call ends the job."""
         words = np.zeros(_WORDS, dtype=np.int64)
         if comm.rank == 0:
-            words[:_TEXT] = self.fingerprint, self.call, self.clients, self.status, self.payload, self.homes
+            numbers = self.fingerprint, self.call, self.clients, self.status, self.payload, self.given, self.sample
+            words[:_TEXT] = numbers
             name = self.program.encode("utf-8")[: 8 * (_WORDS - _TEXT)]
             words[_TEXT:].view(np.uint8)[: len(name)] = np.frombuffer(name, dtype=np.uint8)
         comm.bcast(words)
         if comm.rank == 0:
             return self
         text = words[_TEXT:].tobytes().rstrip(b"\0").decode("utf-8", errors="ignore")
-        fingerprint, call, clients, status, payload, homes = (int(word) for word in words[:_TEXT])
-        server = Header(fingerprint, call, clients, status, payload, text, homes)
+        fingerprint, call, clients, status, payload, given, sample = (int(word) for word in words[:_TEXT])
+        server = Header(fingerprint, call, clients, status, payload, text, given, sample)
         trouble = self._differs(server)
         if trouble:
             comm.abort(
@@ -63,11 +65,12 @@ class Header:
             return f"they run different programs{details if same else ''}"
         if self.call != server.call:
             return "they are calls apart"
-        if UNKNOWN not in (self.clients, server.clients) and self.clients != server.clients:
-            return "they pass different numbers of clients"
-        if UNKNOWN not in (self.homes, server.homes) and self.homes != server.homes:
-            return "they pass different arguments: values without a placement, clients, or which rank owns which client"
         return ""
+
+    def gives_what(self, server: Header) -> bool:
+        """Tell whether this rank gives the call what rank 0 does, as far as both know."""
+        pairs = (self.clients, server.clients), (self.given, server.given), (self.sample, server.sample)
+        return all(mine == servers or UNKNOWN in (mine, servers) for mine, servers in pairs)
 
 
 def _clients(count: int) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from fedmpi.runtime import failures
 from fedmpi.runtime.log import logger
 
+Cohort = np.ndarray[Any, np.dtype[np.int64]] | None
 NONFINITE = ("propagate", "raise")
 
 
@@ -20,19 +24,17 @@ class NotFinite:
     leaf: str
     kind: str
 
-    @property
-    def first(self) -> str:
-        return f"client {self.client} has {self.kind} in {self.leaf}"
-
-    def __str__(self) -> str:
-        return self.first + (f" ({self.count} such terms in all)" if self.count > 1 else "")
+    def first(self, cohort: Cohort = None) -> str:
+        """Return what the first of them is; ``cohort`` as in `failures.who`."""
+        return f"{failures.who(self.client, cohort=cohort)} has {self.kind} in {self.leaf}"
 
 
 Found = list[tuple[NotFinite, str]]  # in a call, stage by stage or operator by operator, with the operator's place
 
 
-def tell(found: Found, call: str) -> None:
+def tell(found: Found, call: str, cohort: Cohort = None) -> None:
     """Log one warning for a call in which something was found: what came first, for others may follow from it."""
     first, operator = found[0]
     count = sum(terms.count for terms, _ in found)
-    logger.warning("%s: %s: %s", call, operator, dataclasses.replace(first, count=count))
+    more = f" ({count} such terms in all)" if count > 1 else ""
+    logger.warning("%s: %s: %s%s", call, operator, first.first(cohort), more)

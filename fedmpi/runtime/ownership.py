@@ -8,7 +8,6 @@ every rank computes the same answer from the same sizes.
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,16 +23,6 @@ _LONG = 256  # clients of one size, from which it pays to deal them at once
 def hosts(size: int, server_trains: bool) -> list[int]:
     """Return the ranks that host clients: all but the server, unless it is alone or helps."""
     return list(range(size)) if server_trains or size == 1 else list(range(1, size))
-
-
-def homes(owner: Ranks) -> int:
-    """Return a hash of which rank owns which client, for ranks to compare."""
-    return zlib.crc32(owner.tobytes())
-
-
-def hash_of(*hashes: int) -> int:
-    """Return one hash of the `homes` of several arguments."""
-    return zlib.crc32(np.array(hashes, dtype=np.int64).tobytes())
 
 
 def assign(sizes: Sequence[int] | np.ndarray[Any, Any], ranks: Sequence[int]) -> Ranks:

@@ -19,7 +19,7 @@ from fedmpi.language.expressions import Closure as ClosureValue
 from fedmpi.language.placements import CLIENTS
 from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
-from fedmpi.local.client_data import ClientData
+from fedmpi.local.client_data import ClientData, Indices
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.debugging import debugging
 from fedmpi.local.interpret import Interpreter
@@ -27,7 +27,7 @@ from fedmpi.local.values import ArgumentError, present
 from fedmpi.local.weights import check_weight
 from fedmpi.runtime import debugging as debug_checks
 from fedmpi.runtime import failures, records, reference_sums
-from fedmpi.runtime.arguments import check, client_count, common_count, label, parts_of, refuse
+from fedmpi.runtime.arguments import check, client_count, common_cohort, common_count, label, parts_of, refuse
 from fedmpi.runtime.functions import as_computation, function_value
 from fedmpi.runtime.limits import limits_of
 from fedmpi.runtime.nonfinite import NONFINITE, Found, tell
@@ -83,11 +83,12 @@ class ReferenceContext(Installable):
             ]
             clients = common_count(computation.name, counts)
             clients = self.num_clients if clients is None else clients
-            values = iter([_part(value, part_type, path) for path, part_type, value in parts])
+            cohort = common_cohort(computation.name, [(p, v) for p, t, v in parts if _per_client(t)])
+            values = iter([_part(value, part_type, path, cohort) for path, part_type, value in parts])
         except ArgumentError as error:
             raise refuse(computation.name, error) from None
         arguments = [label(path) for path, _ in counts]
-        semantics = _Reference(clients, self.nonfinite == "raise", computation.name, arguments)
+        semantics = _Reference(clients, self.nonfinite == "raise", computation.name, arguments, cohort)
         function = evaluate(computation.expression, {}, semantics)
         value = None if type_.parameter is None else _assemble(type_.parameter, values, parts)
         try:
@@ -100,7 +101,7 @@ class ReferenceContext(Installable):
             raise failures.annotated(error, computation.name) from error
         finally:
             if semantics.not_finite and records.is_first():
-                tell(semantics.not_finite, f"{computation.name} at {user_location()}")
+                tell(semantics.not_finite, f"{computation.name} at {user_location()}", cohort)
         return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -115,7 +116,7 @@ class ReferenceContext(Installable):
         """Keep views of the arrays; see `fm.client_data_from_arrays`."""
         from fedmpi.runtime.from_arrays import from_arrays
 
-        return from_arrays(arrays, offsets, type_, batch_size, storage, [0], 0)
+        return from_arrays(arrays, offsets, type_, batch_size, storage)
 
     def replicate(self, value: Any) -> Any:
         """Return the value: there is one process."""
@@ -131,7 +132,7 @@ def _per_client(type_: Type) -> bool:
     return isinstance(type_, FederatedType) and type_.placement is CLIENTS and not type_.all_equal
 
 
-def _part(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
+def _part(value: Any, type_: Type, path: tuple[str, ...], cohort: Indices | None) -> Any:
     if isinstance(type_, FunctionType):
         return function_value(value, type_, path)
     if not isinstance(type_, FederatedType):
@@ -151,7 +152,7 @@ def _part(value: Any, type_: Type, path: tuple[str, ...]) -> Any:
             members.append(check(member, type_.member, ()))
         except ArgumentError as error:
             raise ArgumentError(error.expected, error.found, error.hint).inside(
-                ", ".join([label(path), f"client {index}", *error.path[1:]])
+                ", ".join([label(path), failures.who(index, (), cohort), *error.path[1:]])
             ) from None
     return AtClients(tuple(members))
 
@@ -172,8 +173,10 @@ def _next(type_: Type, values: Any) -> Any:
 class _Reference(Interpreter):
     """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
 
-    def __init__(self, clients: int | None, raises_nonfinite: bool, name: str, arguments: list[str]) -> None:
-        self.clients, self.raises_nonfinite = clients, raises_nonfinite
+    def __init__(
+        self, clients: int | None, raises_nonfinite: bool, name: str, arguments: list[str], cohort: Indices | None
+    ) -> None:
+        self.clients, self.raises_nonfinite, self.cohort = clients, raises_nonfinite, cohort
         self.name, self.arguments = name, arguments  # for errors: the computation and its arguments at the clients
         self.told: BaseException | None = None  # the error that says where it arose
         self.not_finite: Found = []
@@ -250,7 +253,7 @@ class _Reference(Interpreter):
         if found is None:
             return
         if self.raises_nonfinite:
-            self.told = ValueError(f"{self.name}: {expr.op} at {expr.where}: {found.first}")
+            self.told = ValueError(f"{self.name}: {expr.op} at {expr.where}: {found.first(self.cohort)}")
             raise self.told
         self.not_finite.append((found, f"{expr.op} at {expr.where}"))
 
@@ -297,7 +300,7 @@ class _Reference(Interpreter):
             raise self.told from error
 
     def _failed(self, expr: Apply, error: Exception, client: int) -> BaseException:
-        where = f"{self.name}: {expr.op} at {expr.where}: {failures.who(client, self.arguments)}"
+        where = f"{self.name}: {expr.op} at {expr.where}: {failures.who(client, self.arguments, self.cohort)}"
         self.told = failures.annotated(error, where, rank=0)
         return self.told
 
@@ -328,7 +331,8 @@ def _present(value: Any, type_: Type, resident: bool, semantics: _Reference) -> 
                 value = AtClients(semantics.members(value))
             if isinstance(value, AtClients):
                 if resident:
-                    return ClientData(member, np.zeros(len(value.members), np.int32), 0, pack(member, value.members))
+                    owner = np.zeros(len(value.members), np.int32)
+                    return ClientData(member, owner, 0, pack(member, value.members), cohort=semantics.cohort)
                 return [present(v, member) for v in value.members]
             return present(value.value if isinstance(value, Everywhere) else value, member)
         case StructType():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.local.values import ArgumentError
-from fedmpi.runtime import failures, line
+from fedmpi.runtime import alike, failures, line
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN, Header
@@ -56,9 +56,12 @@ class Round:
 
     def __init__(self, comm: Communicator, name: str) -> None:
         self.comm, self.name = comm, name
+        self.number = 0  # of the call, from its beginning on
         self.failure: BaseException | None = None
         self.failed_client: int | None = None
         self.agreed = False  # all ranks raise the same error
+        self.given: list[alike.Alike] = []  # what every rank gives alike
+        self.differs = False  # this rank gives something else than rank 0
 
     def __enter__(self) -> Round:
         self.begin()
@@ -82,18 +85,24 @@ class Round:
                 f" {self.name} at {user_location()}; this ends the job",
             )
         self.comm.call += 1
+        self.number = self.comm.call
         self.comm.doing = f"{self.name} at {user_location()}"
 
-    def open(self, fingerprint: int, clients: int, program: str, payload: int = 0, homes: int = UNKNOWN) -> Header:
-        """Exchange headers and return rank 0's."""
-        failed = self.failure is not None
-        homes = UNKNOWN if failed else homes
-        return Header(fingerprint, self.comm.call, clients, int(failed), payload, program, homes).exchange(self.comm)
+    def open(self, fingerprint: int, clients: int, program: str, payload: int = 0) -> Header:
+        """Exchange headers and return rank 0's; a rank that is given other values than rank 0 fails."""
+        failed, given, sample = self.failure is not None, UNKNOWN, UNKNOWN
+        if self.comm.size > 1 and not failed:
+            given, sample = alike.combined(self.given)
+        mine = Header(fingerprint, self.comm.call, clients, int(failed), payload, program, given, sample)
+        server = mine.exchange(self.comm)
+        if not (failed or server is mine or mine.gives_what(server)):
+            self.differs, self.failure = True, ValueError(f"{self.name}: the ranks differ in what they pass")
+        return server
 
-    def check_in(self, program: str, clients: int, homes: int = UNKNOWN) -> None:
+    def check_in(self, program: str, clients: int, given: Sequence[alike.Alike] = ()) -> None:
         """Exchange headers of a call that sends nothing with them; raise rank 0's failure on all ranks."""
-        digest = hashlib.sha256(program.encode()).digest()
-        if self.open(int.from_bytes(digest[:8], "little", signed=True), clients, program, homes=homes).status:
+        digest, self.given = hashlib.sha256(program.encode()).digest(), [*given]
+        if self.open(int.from_bytes(digest[:8], "little", signed=True), clients, program).status:
             self.raise_of(0)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
@@ -116,12 +125,27 @@ class Round:
         Always four words in all: the agreement in which a rank reports a failure may be another one to the others.
         """
         mine = failures.NO_FAILURE
-        if self.failure is not None:
+        if self.differs:
+            mine = failures.differing(self.comm.rank)
+        elif self.failure is not None:
             mine = failures.flag(self.comm.rank, self.failed_client)
         least = self.comm.least(np.array([mine, *words], dtype=np.int64))
+        if least[0] < 0:
+            self.raise_difference()
         if least[0] != failures.NO_FAILURE:
             self.raise_of(failures.rank_of(int(least[0])))
         return least[1:]
+
+    def raise_difference(self) -> None:
+        """Raise on every rank how the first that gives something else differs from rank 0."""
+        servers = self.comm.bcast_bytes(alike.encoded(self.given) if self.comm.rank == 0 else None)
+        found = alike.difference(self.given, servers, self.comm.rank) if self.comm.rank else ""
+        if self.differs and not found:
+            found = alike.unknown_difference(self.comm.rank)
+        first = self.comm.arrive(self.comm.rank if found else self.comm.size)
+        text = self.comm.bcast_bytes(np.frombuffer(found.encode(), np.uint8), root=first)
+        self.agreed = True
+        raise ValueError(f"{self.name}: {text.tobytes().decode()}")
 
     def raise_of(self, rank: int) -> None:
         """Raise the failure of one rank on every rank."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedmpi.language.types import SequenceType, StructType, Type
+import numpy as np
+
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+
+
+def works(values: Sequence[Any], type_: Type) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return `work` of each value, int64[values]."""
+    if isinstance(type_, TensorType):
+        return np.ones(len(values), dtype=np.int64)
+    return np.fromiter((work(value, type_) for value in values), dtype=np.int64, count=len(values))
 
 
 def work(value: Any, type_: Type) -> int:
