@@ -55,26 +55,27 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(computation: Computation, *, full: bool = False) -> Explanation:
+def explain(computation: Computation, *, full: bool = False, clients: int | None = None) -> Explanation:
     """Return the program of a computation as a tree, one node a line, and its communication plan; print it to read it.
 
     A node says which operator or local computation it is, the type of what it gives, and where in the user's program
     it was written; a value that is used several times has a name, ``%1``.  Long types are shortened (``<…>`` stands for
-    a struct) unless ``full``.  Raises `TypeError` for what is no computation with a type.
+    a struct) unless ``full``.  ``clients`` is that of `fm.plan`.  Raises `TypeError` for what is no computation with a
+    type.
     """
     shown = shown_computation("explain", computation)
     printer = _Printer(full)
-    lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown)]
+    lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown, clients)]
     return Explanation(shown, "\n".join(lines))
 
 
-def _plan(computation: Computation) -> list[str]:
+def _plan(computation: Computation, clients: int | None) -> list[str]:
     if contains(computation.type_signature.parameter, FunctionType):
         return ["  made at each call, for the functions that it is given"]
     if any(free(computation.expression)):
         return ["  that of the computation around it, whose values it uses"]
     try:
-        return str(planned("explain", computation)).splitlines()[1:]
+        return str(planned("explain", computation, clients)).splitlines()[1:]
     except (TypeError, ValueError) as error:  # it can be used in other programs, but not be called
         return [f"  none: {str(error).splitlines()[0]}"]
 

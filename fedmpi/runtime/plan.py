@@ -151,7 +151,11 @@ class Plan:
     gathered: list[Node]
     kept: set[Node]
     fingerprint: int
-    mode: str = "exact"  # how sums are taken, for the text
+    refused: dict[int, str] = field(default_factory=dict)  # stages whose loop Numba refused, and why
+    # What the text needs besides: the context's ``reduction`` and ``fuse``, and a number of clients.
+    mode: str = "exact"
+    fuse: bool | None = None
+    clients: int | None = None
 
     @property
     def name(self) -> str:
