@@ -148,7 +148,7 @@ class Program:
                 if self.fuse:
                     raise
                 first = str(error).strip().partition("\n")[0]
-                self.refusal = f"Numba refuses the loop: {type(error).__name__}: {first}"
+                self.refusal = f"Numba refuses the loop ({type(error).__name__}: {first})"
                 self._loops[key] = None
         return self._loops[key]
 
