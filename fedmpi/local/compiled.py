@@ -14,6 +14,7 @@ from fedmpi.local import cache
 from fedmpi.local.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
+from fedmpi.local.interrupts import is_of_handler, run
 from fedmpi.local.lifting import entry_text, generate
 from fedmpi.local.sparse import Csr
 
@@ -52,7 +53,7 @@ class CompiledFunction:
             flatten(value, captured.type, flat)
         progress = np.full(PROGRESS, -1, dtype=np.int64)
         try:
-            leaves = self._entry(tuple(forms) if any(forms) else ())(progress, *flat)
+            leaves = run(self._entry(tuple(forms) if any(forms) else ()), progress, *flat)
         except Exception as error:
             note_progress(error, progress, self._kernels)
             raise
@@ -161,7 +162,9 @@ def _compile(generator: Generator) -> Any:
             entry.compile(tuple(signature))
         except NumbaError:
             raise
-        except Exception:  # a damaged or unwritable cache must not stop a run that can compile
+        except Exception as error:  # a damaged or unwritable cache must not stop a run that can compile
+            if is_of_handler(error):
+                raise
             entry = njit(error_model="numpy", nogil=True)(function)
             entry.compile(tuple(signature))
             cache.forget(key, "entry")

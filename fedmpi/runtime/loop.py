@@ -15,6 +15,7 @@ from fedmpi.language.types import SequenceType, Type
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import Generator, NotCompilable, compilable
 from fedmpi.local.columns import Column, leaf_formats
+from fedmpi.local.interrupts import run
 from fedmpi.runtime.loop_writer import LoopWriter, kept_of
 from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage
 from fedmpi.runtime.program import APPLYING, columns_of, folding_state, steps_of
@@ -75,7 +76,7 @@ class ClientLoop:
             flat += _memory(node, clients, int(shared(node.inputs[3])))
         for node in self.shared:
             flatten(shared(node), node.member, flat)
-        wide = self._entry(progress, *flat)
+        wide = run(self._entry, progress, *flat)
         return (
             wide,
             [_column(n.member, clients, a) for n, a in zip(self.kept, kept, strict=True)],

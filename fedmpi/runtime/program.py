@@ -12,6 +12,7 @@ from fedmpi.language.types import FunctionType, SequenceType, StructType, Tensor
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
+from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.messages import Parcel
 from fedmpi.runtime import debugging
 from fedmpi.runtime.decision import COMPILED_FROM, Decision, From, No, Yes, is_compiled
@@ -145,7 +146,7 @@ class Program:
             except Exception as error:
                 # Each local computation has been compiled by itself: what Numba finds wrong with all of them together
                 # must not end a run that goes on without.
-                if self.fuse:
+                if self.fuse or is_of_handler(error):
                     raise
                 first = str(error).strip().partition("\n")[0]
                 self.refusal = f"Numba refuses the loop ({type(error).__name__}: {first})"
