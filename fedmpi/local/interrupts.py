@@ -41,4 +41,5 @@ def _code(handler: Any) -> Any:
     """Return the code of a handler that is written in Python; nothing is None's (no frame has that)."""
     while isinstance(handler, functools.partial):
         handler = handler.func
-    return getattr(handler, "__code__", None) or getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    called = handler if hasattr(handler, "__code__") else getattr(type(handler), "__call__", None)  # noqa: B004
+    return getattr(called, "__code__", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,8 @@ from fedmpi.runtime.plan import contains
 
 # Characters of a type in the tree and in the lines above it, and of a constant.
 TYPE_WIDTH, HEAD_WIDTH, CONSTANT_WIDTH = 60, 100, 40
+# A value that is used once stands where it is used, below so many others at most; then it has a name.
+DEEPEST = 30
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,9 +166,9 @@ class _Printer:
             return [self.node(expr, names)]
         scope: ChainMap[str, Any] = ChainMap({}, dict(names))
         nodes = []
-        for index, (name, bound) in enumerate(expr.locals):
-            rest = [*(later for _, later in expr.locals[index + 1 :]), expr.result]
-            if _used_once(name, rest) or self.leaf(bound, scope) is not None:
+        inlined = _inlined(expr)
+        for name, bound in expr.locals:
+            if name in inlined or self.leaf(bound, scope) is not None:
                 scope[name] = (bound, scope)
                 continue
             self.named += 1
@@ -258,11 +260,22 @@ def _keys(type_: StructType) -> list[str]:
     return [key or "" for key, _ in type_.items()]
 
 
-def _used_once(name: str, rest: Sequence[Expr]) -> bool:
-    """Tell whether a local is used in one place, not inside a function, where it would look as if computed there."""
-    uses = [use for expr in rest for use in free(expr) if root_of(use).name == name]
-    functions = [part for expr in rest for part in walk(expr) if isinstance(part, Lambda)]
-    return len(uses) == 1 and not any(root_of(use).name == name for part in functions for use in free(part))
+def _inlined(block: Block) -> set[str]:
+    """Return the locals that are used in one place, not inside a function, where they would look as if computed there.
+
+    Of a chain of them not all, or the tree would be as deep as the chain is long.
+    """
+    parts = [*(bound for _, bound in block.locals), block.result]
+    used = [[root_of(use).name for use in free(part)] for part in parts]
+    times = Counter(name for names in used for name in names)
+    functions = (each for part in parts for each in walk(part) if isinstance(each, Lambda))
+    inside = {root_of(use).name for function in functions for use in free(function)}
+    depths: dict[str, int] = {}  # of what is inlined: how many others stand below it
+    for (name, _), names in zip(block.locals, used, strict=False):
+        depth = 1 + max((depths[each] for each in names if each in depths), default=0)
+        if times[name] == 1 and name not in inside and depth < DEEPEST:
+            depths[name] = depth
+    return set(depths)
 
 
 def _elided(type_: Type, depth: int) -> Type:
