@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,7 +165,7 @@ class _Printer:
         """Return the nodes of a function's body: values that are used several times, then the result."""
         if not isinstance(expr, Block):
             return [self.node(expr, names)]
-        scope: ChainMap[str, Any] = ChainMap({}, dict(names))
+        scope: ChainMap[str, Any] = ChainMap({}, names)  # type: ignore[arg-type]  # what is around is only looked up
         nodes = []
         inlined = _inlined(expr)
         for name, bound in expr.locals:
@@ -184,7 +185,7 @@ class _Printer:
             case Apply(op, (Struct(elements, struct),), type_):
                 return self.applied(label, op, _keys(struct), elements, names, type_, expr.where)
             case Apply(op, args, type_):
-                return self.applied(label, op, _argument_names(op, args), args, names, type_, expr.where)
+                return self.applied(label, op, _argument_names(op, len(args)), args, names, type_, expr.where)
             case Call(function, argument, type_):
                 keys, args = _arguments(function.type, argument)
                 called = self.leaf(function, names)
@@ -196,7 +197,7 @@ class _Printer:
                 return self.applied(label, "struct", _keys(type_), elements, names, type_, inline=False)
             case Lambda(parameter, body, type_):
                 # Its parameter hides what the same name stands for around it.
-                inside = names if parameter is None else {**names, parameter: parameter}
+                inside = names if parameter is None else ChainMap({parameter: parameter}, names)  # type: ignore[arg-type]
                 what = f"function of {parameter}" if parameter is not None else "function"
                 return _Node(self.line(label, what, type_), self.body(body, inside))
             case Kernel(impl, type_):
@@ -240,10 +241,11 @@ def _kind(body: LocalBody) -> str:
     return "a value of the program"
 
 
-def _argument_names(op: str, args: tuple[Expr, ...]) -> list[str]:
-    """Return what an operator calls its arguments."""
+@functools.cache
+def _argument_names(op: str, count: int) -> list[str]:
+    """Return what an operator calls its arguments, so many of them."""
     names = list(inspect.signature(OPERATORS[op].rule).parameters) if op in OPERATORS else []
-    return [names[i] if len(args) > 1 and i < len(names) else "" for i in range(len(args))]
+    return [names[i] if count > 1 and i < len(names) else "" for i in range(count)]
 
 
 def _arguments(function: Type, argument: Expr | None) -> tuple[list[str], tuple[Expr, ...]]:
