@@ -16,6 +16,7 @@ from fedmpi.language.computation import Computation
 from fedmpi.runtime import launch
 from fedmpi.runtime.context import planned
 from fedmpi.runtime.plan_text import Lane, Step, steps
+from fedmpi.runtime.stdout import fitting
 
 SUFFIXES = (".svg", ".txt", ".dot")
 # Characters of a line in a lane, in the space between the lanes, and in a box of the picture.
@@ -28,14 +29,14 @@ NO_DOT = "graphviz's program dot was not found (Debian's package graphviz has it
 class Drawing:
     """The plan of a computation as a picture: printed, text; in a notebook, SVG where graphviz's ``dot`` is installed.
 
-    ``text`` has the lanes in characters, ``dot`` is the graph in graphviz's language.
+    ``text`` has the lanes in characters (printed, in those that stdout has), ``dot`` is the graph in graphviz's language.
     """
 
     text: str
     dot: str
 
     def __str__(self) -> str:
-        return self.text
+        return fitting(self.text)
 
     __repr__ = __str__
 

@@ -38,6 +38,8 @@ from fedmpi.language.types import (
 from fedmpi.local.bodies import LocalBody, NumbaBody, PythonBody
 from fedmpi.runtime.context import planned, shown_computation
 from fedmpi.runtime.plan import contains
+from fedmpi.runtime.plan_text import steps
+from fedmpi.runtime.stdout import fitting
 
 # Characters of a type in the tree and in the lines above it, and of a constant.
 TYPE_WIDTH, HEAD_WIDTH, CONSTANT_WIDTH = 60, 100, 40
@@ -47,13 +49,13 @@ DEEPEST = 30
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """What `fm.explain` found out; printed, it is ``text``."""
+    """What `fm.explain` found out; printed, it is ``text`` in characters that stdout has."""
 
     computation: Computation
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return fitting(self.text)
 
     __repr__ = __str__
 
@@ -78,7 +80,7 @@ def _plan(computation: Computation, clients: int | None) -> list[str]:
     if any(free(computation.expression)):
         return ["  that of the computation around it, whose values it uses"]
     try:
-        return str(planned("explain", computation, clients)).splitlines()[1:]
+        return [f"  {step}" for step in steps(planned("explain", computation, clients))]
     except (TypeError, ValueError) as error:  # it can be used in other programs, but not be called
         return [f"  none: {str(error).splitlines()[0]}"]
 

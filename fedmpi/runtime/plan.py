@@ -39,6 +39,7 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Tenso
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import Parts
 from fedmpi.runtime.reduction import Reduction
+from fedmpi.runtime.stdout import fitting
 
 
 @dataclass(eq=False, repr=False)
@@ -164,7 +165,7 @@ class Plan:
     def __str__(self) -> str:
         from fedmpi.runtime.plan_text import text
 
-        return text(self)
+        return fitting(text(self))
 
 
 @functools.lru_cache(maxsize=4096)
