@@ -16,6 +16,7 @@ from fedmpi.cli import bench, info, run, tutorial, verify
 from fedmpi.cli.errors import CommandError, UsageError
 from fedmpi.cli.output import is_first
 from fedmpi.runtime import launch
+from fedmpi.runtime.stdout import fit_all
 from fedmpi.version import __version__
 
 DONE, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -59,6 +60,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `argv` is without the program's name (default: this process's)."""
+    fit_all()
     try:
         top = parser()
         options = top.parse_args(argv)

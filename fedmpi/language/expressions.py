@@ -8,7 +8,7 @@ around them.
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -184,34 +184,42 @@ def call_closure(closure: Closure, argument: Any, semantics: Semantics) -> Any:
     return evaluate(closure.function.body, env, semantics)
 
 
-def free(expr: Expr, bound: frozenset[str] = frozenset()) -> Iterator[Ref | Select]:
+def free(expr: Expr) -> Iterator[Ref | Select]:
     """Yield what an expression uses from outside of itself: free names, with the selections from them."""
+    return _free(expr, Counter())
+
+
+def _free(expr: Expr, bound: Counter[str]) -> Iterator[Ref | Select]:
+    """Yield free names; ``bound`` counts those that are bound here, and is left as it was."""
     match expr:
         case Ref(name):
-            if name not in bound:
+            if not bound.get(name):
                 yield expr
         case Select(source):
             root = source
             while isinstance(root, Select):
                 root = root.source
             if not isinstance(root, Ref):
-                yield from free(root, bound)
-            elif root.name not in bound:
+                yield from _free(root, bound)
+            elif not bound.get(root.name):
                 yield expr
         case Struct(parts) | Apply(_, parts):
             for part in parts:
-                yield from free(part, bound)
+                yield from _free(part, bound)
         case Lambda(parameter, body):
-            yield from free(body, bound if parameter is None else bound | {parameter})
+            bound[parameter or ""] += 1
+            yield from _free(body, bound)
+            bound[parameter or ""] -= 1
         case Block(locals_, result):
             for name, local in locals_:
-                yield from free(local, bound)
-                bound |= {name}
-            yield from free(result, bound)
+                yield from _free(local, bound)
+                bound[name] += 1
+            yield from _free(result, bound)
+            bound.subtract(name for name, _ in locals_)
         case Call(function, argument):
-            yield from free(function, bound)
+            yield from _free(function, bound)
             if argument is not None:
-                yield from free(argument, bound)
+                yield from _free(argument, bound)
 
 
 def root_of(use: Expr) -> Ref:

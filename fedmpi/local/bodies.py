@@ -14,6 +14,7 @@ import numpy as np
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
+from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.python_form import interpreted
 from fedmpi.local.value_errors import ArgumentError, DoesNotFitError
 from fedmpi.local.values import as_record, cast_result
@@ -134,6 +135,8 @@ class NumbaBody(LocalBody):
                 f"{self.name}: Numba cannot compile this: {reason} ({INTERPRET})\n  at {self.where}"
             ) from None
         except Exception as error:  # Numba raises many classes, AttributeError among them
+            if is_of_handler(error):
+                raise
             raise TypeError(refusal(self.name, self.where, error)) from None
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
-from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type, type_contains
 from fedmpi.local.bodies import KERNEL, LocalBody, NumbaBody
 from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
 from fedmpi.local.records import record_of
@@ -79,6 +79,7 @@ class Generator:
     dense: bool = False  # stored rows become arrays before user code sees them
     in_place: bool = False  # kernels may write into a state that the text owns
     kernels: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
+    has_loop: bool = False  # over a sequence, in the text or in a local computation that it calls
     indent: int = 1
     count: int = 0
 
@@ -216,6 +217,7 @@ class Generator:
             raise NotCompilable("a function that is not known while compiling")
         if argument is not None and function.type.parameter is not None:
             _check_layouts(argument.type, function.type.parameter)
+            self.has_loop |= type_contains(function.type.parameter, lambda part: isinstance(part, SequenceType))
         name = self.constant("K", function.dispatcher)
         if argument is None:
             return self.noted(function, f"{name}()", expr.type)
@@ -317,6 +319,7 @@ class Generator:
     def loop(self, sequence: Any) -> Iterator[Any]:
         """Write the head of a loop over a sequence and give its element; inside, the body is written."""
         maps = []
+        self.has_loop = True
         while isinstance(sequence, Mapped):
             maps.append(sequence)
             sequence = sequence.sequence

@@ -15,6 +15,7 @@ from fedmpi.local import cache
 from fedmpi.local.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
+from fedmpi.local.interrupts import run
 from fedmpi.local.lifting import entry_text, generate
 from fedmpi.local.sparse import Csr
 
@@ -53,7 +54,7 @@ class CompiledFunction:
             flatten(value, captured.type, flat)
         progress = np.full(PROGRESS, -1, dtype=np.int64)
         try:
-            leaves = self._entry(tuple(forms) if any(forms) else ())(progress, *flat)
+            leaves = run(self._entry(tuple(forms) if any(forms) else ()), progress, *flat)
         except Exception as error:
             note_progress(error, progress, self._kernels)
             raise

@@ -17,6 +17,7 @@ from numba.extending import typeof_impl
 
 from fedmpi.local.callee import callee, jitted
 from fedmpi.local.debugging import debugging
+from fedmpi.local.interrupts import run
 from fedmpi.local.probe import probing
 from fedmpi.local.store import Store
 
@@ -42,7 +43,7 @@ class Compiled:
         return jitted(self.function, store=Store(self.function))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.entry(*args, **kwargs)
+        return run(self.entry, *args, **kwargs)
 
     def __reduce__(self) -> str:
         """Pickle by name: one in a closure must not change the key under which Numba caches that closure."""
@@ -82,8 +83,9 @@ class Kernel(Compiled):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled function, or its twin while a probe runs and in debug mode."""
-        run = self.twin if probing() or debugging() else self.entry
-        return run(*args, **kwargs)
+        if probing() or debugging():
+            return self.twin(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}{self.__signature__}>"

@@ -23,6 +23,7 @@ from numba.core.serialize import dumps
 
 from fedmpi.local import cache
 from fedmpi.local.cache_folder import locked, read, write
+from fedmpi.local.interrupts import is_of_handler
 
 
 class Numbers:
@@ -88,7 +89,9 @@ class Store:
                 return None
             stored, payload = pickle.loads(data)
             found = self.rebuild(target_context, payload) if stored == signature else None
-        except Exception:  # whatever is wrong with it, the function can be compiled
+        except Exception as error:  # whatever is wrong with it, the function can be compiled
+            if is_of_handler(error):
+                raise
             return None
         _cache_log("[cache] data loaded from %r", str(path))
         return found
@@ -100,7 +103,9 @@ class Store:
             if path is None or not _storable(result):
                 return
             data = dumps((signature, result._reduce()))
-        except Exception:  # something in it cannot be pickled
+        except Exception as error:  # something in it cannot be pickled
+            if is_of_handler(error):
+                raise
             return
         if write(path, data):
             _cache_log("[cache] data saved to %r", str(path))

@@ -93,7 +93,7 @@ class ClientWork:
         columns = self.ready.columns
         forms = tuple(call.values[node].forms for node in columns)
         sparse = any("sparse" in each for each in forms)
-        if not call.program.fuses(self.level, len(call.mine), sparse=sparse):
+        if not call.program.runs_compiled(self.level, call.num_clients or 0, sparse=sparse):
             return False
         loop = call.program.loop(self.level, forms, self.part)
         if loop is None:
@@ -117,7 +117,7 @@ class ClientWork:
         self.states.update(zip(self.folds, states, strict=True))
         return True
 
-    # --- one by one ---
+    # --- client by client ---
 
     def _run_each(self) -> None:
         call, stage = self.call, self.stage

@@ -154,6 +154,11 @@ class MpiContext(Installable):
             )
         return self._programs[key]
 
+    def refused(self, computation: Computation) -> dict[int, str]:
+        """Return which loops of a computation Numba has refused here, and why, by the number of their stage."""
+        program = self._programs.get((computation, (), debugging()))
+        return {} if program is None else program.plan.refused
+
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
         key = (computation, debugging())
@@ -312,14 +317,19 @@ def is_server() -> bool:
     return bool(_machine().is_server)
 
 
-def plan(computation: Computation) -> Plan:
-    """Return the communication plan of a computation; its text says what is sent, computed and reduced."""
-    return planned("plan", computation)
+def plan(computation: Computation, *, clients: int | None = None) -> Plan:
+    """Return the communication plan of a computation; its text says what is sent, computed and reduced.
+
+    With ``clients`` it says how so many clients of a call are run.
+    """
+    return planned("plan", computation, clients)
 
 
-def planned(operation: str, computation: Any) -> Plan:
+def planned(operation: str, computation: Any, clients: int | None = None) -> Plan:
     """Return the plan of a computation for ``operation``, whose errors name it."""
     shown = shown_computation(operation, computation)
+    if clients is not None and (isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0):
+        raise ValueError(f"{operation}: clients must be a number of clients or None, found {clients!r}")
     if contains(shown.type_signature.parameter, FunctionType):
         raise TypeError(
             f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
@@ -330,8 +340,10 @@ def planned(operation: str, computation: Any) -> Plan:
             f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
             f"  at {user_location()}"
         )
-    made = build(shown)
-    made.mode = getattr(_machine(), "reduction", made.mode)
+    made, machine = build(shown), _machine()
+    made.clients = clients
+    if isinstance(machine, MpiContext):
+        made.mode, made.fuse, made.refused = machine.reduction, machine.fuse, machine.refused(shown)
     return made
 
 

@@ -16,6 +16,7 @@ from fedmpi.language.computation import Computation
 from fedmpi.runtime import launch
 from fedmpi.runtime.context import planned
 from fedmpi.runtime.plan_text import Lane, Step, steps
+from fedmpi.runtime.stdout import fitting
 
 SUFFIXES = (".svg", ".txt", ".dot")
 # Characters of a line in a lane, in the space between the lanes, and in a box of the picture.
@@ -28,14 +29,14 @@ NO_DOT = "graphviz's program dot was not found (Debian's package graphviz has it
 class Drawing:
     """The plan of a computation as a picture: printed, text; in a notebook, SVG where graphviz's ``dot`` is installed.
 
-    ``text`` has the lanes in characters, ``dot`` is the graph in graphviz's language.
+    ``text`` has the lanes in characters (printed, in those that stdout has), ``dot`` is the graph in graphviz's language.
     """
 
     text: str
     dot: str
 
     def __str__(self) -> str:
-        return self.text
+        return fitting(self.text)
 
     __repr__ = __str__
 
@@ -60,20 +61,23 @@ class Drawing:
 
 
 @overload
-def draw(computation: Computation, path: None = None) -> Drawing: ...
+def draw(computation: Computation, path: None = None, *, clients: int | None = None) -> Drawing: ...
 @overload
-def draw(computation: Computation, path: str | os.PathLike[str]) -> Path: ...
-def draw(computation: Computation, path: str | os.PathLike[str] | None = None) -> Drawing | Path:
+def draw(computation: Computation, path: str | os.PathLike[str], *, clients: int | None = None) -> Path: ...
+def draw(
+    computation: Computation, path: str | os.PathLike[str] | None = None, *, clients: int | None = None
+) -> Drawing | Path:
     """Draw the communication plan of a computation: server and clients as lanes, Bcasts down, Reduces up.
 
     Without a ``path``, return a `Drawing`, which a notebook shows and ``print`` prints.  With one, write it and return
     the path of what was written: ``.svg`` (by graphviz's program ``dot``), ``.txt`` (characters) or ``.dot``.  Where
     there is no ``dot``, the text is written beside, as ``.txt``, with a warning.  Under MPI rank 0 writes.
+    ``clients`` is that of `fm.plan`.
     """
     target = None if path is None else Path(path)
     if target is not None and target.suffix not in SUFFIXES:
         raise ValueError(f"draw: path must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, found {str(path)!r}")
-    made = planned("draw", computation)
+    made = planned("draw", computation, clients)
     found = list(steps(made))
     title = made.name + (f", at {made.computation.where}" if made.computation.where else "")
     drawing = Drawing(_text(title, found), "\n".join(_dot(title, found)))

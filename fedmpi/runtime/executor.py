@@ -40,6 +40,7 @@ from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.limits import limits_of
+from fedmpi.runtime.log import logger
 from fedmpi.runtime.nonfinite import Found, tell
 from fedmpi.runtime.ownership import assign, assign_blocks
 from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
@@ -50,6 +51,7 @@ from fedmpi.runtime.sizes import works
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
+REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
 
 
 class Execution(Round):
@@ -103,7 +105,9 @@ class Execution(Round):
             if self.program.levels[level].arrives:
                 work = ClientWork(self, level)
                 self.attempt(work.run)
-                words = self.agree(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0))
+                words = self.agree(self.told(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0)))
+                if words[2] == REFUSED:
+                    self.refuse(level)
                 self.reduce(level, work, words)
                 if stage.folds:
                     aggregate(self, work)
@@ -297,6 +301,19 @@ class Execution(Round):
         self.moves = []
 
     # --- up: agreement, Reduce ---
+
+    def told(self, words: Words) -> Words:
+        """Return the words of an agreement in which this rank says that Numba refused its loop, if it did."""
+        return np.array([*words[:2], REFUSED]) if self.program.refusal else words
+
+    def refuse(self, level: int) -> None:
+        """Let all ranks know that Numba refused the loop of a stage, and say so once."""
+        reason = self.program.refusal.encode()
+        reasons = self.comm.allgather_bytes(np.frombuffer(reason, dtype=np.uint8))
+        found = next(part.tobytes().decode() for part in reasons if len(part))
+        self.program.refuse(level, found)
+        if self.comm.rank == 0:
+            logger.warning("%s: its clients are run client by client: %s", self.name, found)
 
     def reduce(self, level: int, work: ClientWork, words: Words) -> None:
         """Reduce all sums and means of a stage in one message; what is wide or not finite, if anything, in another."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,44 +38,49 @@ from fedmpi.language.types import (
 from fedmpi.local.bodies import LocalBody, NumbaBody, PythonBody
 from fedmpi.runtime.context import planned, shown_computation
 from fedmpi.runtime.plan import contains
+from fedmpi.runtime.plan_text import steps
+from fedmpi.runtime.stdout import fitting
 
 # Characters of a type in the tree and in the lines above it, and of a constant.
 TYPE_WIDTH, HEAD_WIDTH, CONSTANT_WIDTH = 60, 100, 40
+# A value that is used once stands where it is used, below so many others at most; then it has a name.
+DEEPEST = 30
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """What `fm.explain` found out; printed, it is ``text``."""
+    """What `fm.explain` found out; printed, it is ``text`` in characters that stdout has."""
 
     computation: Computation
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return fitting(self.text)
 
     __repr__ = __str__
 
 
-def explain(computation: Computation, *, full: bool = False) -> Explanation:
+def explain(computation: Computation, *, full: bool = False, clients: int | None = None) -> Explanation:
     """Return the program of a computation as a tree, one node a line, and its communication plan; print it to read it.
 
     A node says which operator or local computation it is, the type of what it gives, and where in the user's program
     it was written; a value that is used several times has a name, ``%1``.  Long types are shortened (``<…>`` stands for
-    a struct) unless ``full``.  Raises `TypeError` for what is no computation with a type.
+    a struct) unless ``full``.  ``clients`` is that of `fm.plan`.  Raises `TypeError` for what is no computation with a
+    type.
     """
     shown = shown_computation("explain", computation)
     printer = _Printer(full)
-    lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown)]
+    lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown, clients)]
     return Explanation(shown, "\n".join(lines))
 
 
-def _plan(computation: Computation) -> list[str]:
+def _plan(computation: Computation, clients: int | None) -> list[str]:
     if contains(computation.type_signature.parameter, FunctionType):
         return ["  made at each call, for the functions that it is given"]
     if any(free(computation.expression)):
         return ["  that of the computation around it, whose values it uses"]
     try:
-        return str(planned("explain", computation)).splitlines()[1:]
+        return [f"  {step}" for step in steps(planned("explain", computation, clients))]
     except (TypeError, ValueError) as error:  # it can be used in other programs, but not be called
         return [f"  none: {str(error).splitlines()[0]}"]
 
@@ -161,11 +167,11 @@ class _Printer:
         """Return the nodes of a function's body: values that are used several times, then the result."""
         if not isinstance(expr, Block):
             return [self.node(expr, names)]
-        scope: ChainMap[str, Any] = ChainMap({}, dict(names))
+        scope: ChainMap[str, Any] = ChainMap({}, names)  # type: ignore[arg-type]  # what is around is only looked up
         nodes = []
-        for index, (name, bound) in enumerate(expr.locals):
-            rest = [*(later for _, later in expr.locals[index + 1 :]), expr.result]
-            if _used_once(name, rest) or self.leaf(bound, scope) is not None:
+        inlined = _inlined(expr)
+        for name, bound in expr.locals:
+            if name in inlined or self.leaf(bound, scope) is not None:
                 scope[name] = (bound, scope)
                 continue
             self.named += 1
@@ -181,7 +187,7 @@ class _Printer:
             case Apply(op, (Struct(elements, struct),), type_):
                 return self.applied(label, op, _keys(struct), elements, names, type_, expr.where)
             case Apply(op, args, type_):
-                return self.applied(label, op, _argument_names(op, args), args, names, type_, expr.where)
+                return self.applied(label, op, _argument_names(op, len(args)), args, names, type_, expr.where)
             case Call(function, argument, type_):
                 keys, args = _arguments(function.type, argument)
                 called = self.leaf(function, names)
@@ -193,7 +199,7 @@ class _Printer:
                 return self.applied(label, "struct", _keys(type_), elements, names, type_, inline=False)
             case Lambda(parameter, body, type_):
                 # Its parameter hides what the same name stands for around it.
-                inside = names if parameter is None else {**names, parameter: parameter}
+                inside = names if parameter is None else ChainMap({parameter: parameter}, names)  # type: ignore[arg-type]
                 what = f"function of {parameter}" if parameter is not None else "function"
                 return _Node(self.line(label, what, type_), self.body(body, inside))
             case Kernel(impl, type_):
@@ -237,10 +243,11 @@ def _kind(body: LocalBody) -> str:
     return "a value of the program"
 
 
-def _argument_names(op: str, args: tuple[Expr, ...]) -> list[str]:
-    """Return what an operator calls its arguments."""
+@functools.cache
+def _argument_names(op: str, count: int) -> list[str]:
+    """Return what an operator calls its arguments, so many of them."""
     names = list(inspect.signature(OPERATORS[op].rule).parameters) if op in OPERATORS else []
-    return [names[i] if len(args) > 1 and i < len(names) else "" for i in range(len(args))]
+    return [names[i] if count > 1 and i < len(names) else "" for i in range(count)]
 
 
 def _arguments(function: Type, argument: Expr | None) -> tuple[list[str], tuple[Expr, ...]]:
@@ -257,11 +264,22 @@ def _keys(type_: StructType) -> list[str]:
     return [key or "" for key, _ in type_.items()]
 
 
-def _used_once(name: str, rest: Sequence[Expr]) -> bool:
-    """Tell whether a local is used in one place, not inside a function, where it would look as if computed there."""
-    uses = [use for expr in rest for use in free(expr) if root_of(use).name == name]
-    functions = [part for expr in rest for part in walk(expr) if isinstance(part, Lambda)]
-    return len(uses) == 1 and not any(root_of(use).name == name for part in functions for use in free(part))
+def _inlined(block: Block) -> set[str]:
+    """Return the locals that are used in one place, not inside a function, where they would look as if computed there.
+
+    Of a chain of them not all, or the tree would be as deep as the chain is long.
+    """
+    parts = [*(bound for _, bound in block.locals), block.result]
+    used = [[root_of(use).name for use in free(part)] for part in parts]
+    times = Counter(name for names in used for name in names)
+    functions = (each for part in parts for each in walk(part) if isinstance(each, Lambda))
+    inside = {root_of(use).name for function in functions for use in free(function)}
+    depths: dict[str, int] = {}  # of what is inlined: how many others stand below it
+    for (name, _), names in zip(block.locals, used, strict=False):
+        depth = 1 + max((depths[each] for each in names if each in depths), default=0)
+        if times[name] == 1 and name not in inside and depth < DEEPEST:
+            depths[name] = depth
+    return set(depths)
 
 
 def _elided(type_: Type, depth: int) -> Type:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.local.interrupts import is_of_handler
+
 NO_FAILURE = np.iinfo(np.int64).max
 _RANKS = 1 << 20
 _NO_CLIENT = 1 << 40
@@ -56,8 +58,11 @@ def who(number: int, arguments: Sequence[str] = (), cohort: np.ndarray[Any, Any]
 def annotated(error: BaseException, where: str, rank: int | None = None) -> BaseException:
     """Return the same kind of exception with a text that says where it arose; the error itself is its cause.
 
-    To ``where`` are added the batch, the rank and the local computation, as far as they are known.
+    To ``where`` are added the batch, the rank and the local computation, as far as they are known.  What the handler of
+    a signal raised stays as it is.
     """
+    if is_of_handler(error):
+        return error
     text = text_of(error)
     if (batch := vars(error).pop("fedmpi_batch", None)) is not None:
         where += f", batch {batch}"

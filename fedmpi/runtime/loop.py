@@ -13,11 +13,12 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, Type
 from fedmpi.local.bodies import LocalBody
-from fedmpi.local.codegen import Generator, NotCompilable
+from fedmpi.local.codegen import Generator, NotCompilable, compilable
 from fedmpi.local.columns import Column, leaf_formats
+from fedmpi.local.interrupts import run
 from fedmpi.runtime.loop_writer import LoopWriter, kept_of
 from fedmpi.runtime.plan import SELECTIONS, Node, Plan, Stage
-from fedmpi.runtime.program import columns_of, folding_state, steps_of
+from fedmpi.runtime.program import APPLYING, columns_of, folding_state, steps_of
 from fedmpi.runtime.reduction import Layout
 
 Forms = tuple[tuple[str, ...], ...]
@@ -75,7 +76,7 @@ class ClientLoop:
             flat += _memory(node, clients, int(shared(node.inputs[3])))
         for node in self.shared:
             flatten(shared(node), node.member, flat)
-        wide = self._entry(progress, *flat)
+        wide = run(self._entry, progress, *flat)
         return (
             wide,
             [_column(n.member, clients, a) for n, a in zip(self.kept, kept, strict=True)],
@@ -83,15 +84,18 @@ class ClientLoop:
         )
 
 
-def reason_against(plan: Plan, stage: Stage, layout: Layout | None, *, folds: bool = True) -> str | None:
-    """Return why a stage cannot be one compiled loop, None if it can; nothing is compiled."""
+def works_through_sequences(plan: Plan, stage: Stage, layout: Layout | None, *, folds: bool = True) -> bool:
+    """Tell whether a client's work in a stage holds a loop over a sequence; nothing is compiled.
+
+    Raises `NotCompilable`, with the reason, for a stage that cannot be one compiled loop.
+    """
     if layout is None:
-        return "what is summed has sizes that its type leaves open"
-    try:
-        LoopWriter(plan, stage, layout, tuple(() for _ in columns_of(stage)), False, folds=folds)
-    except NotCompilable as reason:
-        return str(reason)
-    return None
+        raise NotCompilable("what is summed has sizes that its type leaves open")
+    for node in stage.clients:
+        if node.op in APPLYING and isinstance(node.inputs[0], LocalBody):
+            compilable(node.inputs[0])  # before anything loads Numba
+    writer = LoopWriter(plan, stage, layout, tuple(() for _ in columns_of(stage)), False, folds=folds)
+    return writer.generator.has_loop
 
 
 def _arrays(type_: Type, count: int) -> list[Any]:

@@ -39,6 +39,7 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Tenso
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import Parts
 from fedmpi.runtime.reduction import Reduction
+from fedmpi.runtime.stdout import fitting
 
 
 @dataclass(eq=False, repr=False)
@@ -151,7 +152,11 @@ class Plan:
     gathered: list[Node]
     kept: set[Node]
     fingerprint: int
-    mode: str = "exact"  # how sums are taken, for the text
+    refused: dict[int, str] = field(default_factory=dict)  # stages whose loop Numba refused, and why
+    # What the text needs besides: the context's ``reduction`` and ``fuse``, and a number of clients.
+    mode: str = "exact"
+    fuse: bool | None = None
+    clients: int | None = None
 
     @property
     def name(self) -> str:
@@ -160,7 +165,7 @@ class Plan:
     def __str__(self) -> str:
         from fedmpi.runtime.plan_text import text
 
-        return text(self)
+        return fitting(text(self))
 
 
 @functools.lru_cache(maxsize=4096)

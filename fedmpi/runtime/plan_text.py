@@ -6,10 +6,12 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fedmpi.language.types import StructType, Type
+from fedmpi.language.types import StructType, TensorType, Type, type_contains
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.columns import leaf_formats
 from fedmpi.local.debugging import debugging
+from fedmpi.local.storage import may_be_sparse
+from fedmpi.runtime.decision import in_words
 from fedmpi.runtime.folding import BLOCKS
 from fedmpi.runtime.plan import Node, Plan, has_placements
 from fedmpi.runtime.program import ACCUMULATE, APPLYING, Program, folding_state, has_open_dimensions
@@ -70,7 +72,7 @@ def steps(plan: Plan) -> Iterator[Step]:
     if not has_placements(plan.computation):
         yield Step(Lane.ALONE, "nothing is sent: it runs where it is called, on every rank that calls it")
         return
-    program = Program(plan, plan.mode, debug=debugging())
+    program = Program(plan, plan.mode, fuse=plan.fuse, debug=debugging())
     yield Step(Lane.DOWN, "header 96 B")
     for level, stage in enumerate(plan.stages):
         ready = program.levels[level]
@@ -84,8 +86,10 @@ def steps(plan: Plan) -> Iterator[Step]:
         maps = [_function(node) for node in stage.clients if node.op in APPLYING]
         folds = [_function(node, ACCUMULATE) for node in stage.folds]
         if ready.steps or stage.reductions or folds:
-            reason = program.unfused(level)
-            how = "one compiled loop" if reason is None else f"one by one, for {reason}"
+            sparse = any(type_contains(node.member, _may_be_sparse) for node in ready.columns)
+            how = in_words(program.decision(level), plan.clients, may_be_sparse=sparse)
+            if stage.folds and how.startswith("one") and not program.folds_anywhere(level):
+                how += " (but client by client where the clients of a block are on several ranks)"
             sums = [f"{n.op} at {n.where}" for n in stage.reductions]
             yield Step(Lane.CLIENTS, f"{how}: {'; '.join([*maps, *sums, *folds])}")
         if ready.arrives:
@@ -99,6 +103,10 @@ def steps(plan: Plan) -> Iterator[Step]:
             yield Step(Lane.SERVER, f"merges in a tree, and report of {node.op} at {node.where}")
     if plan.gathered:
         yield Step(Lane.UP, f"Gather {_bytes(plan.gathered)} a client to rank 0")
+
+
+def _may_be_sparse(type_: Type) -> bool:
+    return isinstance(type_, TensorType) and may_be_sparse(type_)
 
 
 def counted(number: int, noun: str) -> str:

@@ -12,9 +12,10 @@ from fedmpi.language.types import FunctionType, SequenceType, StructType, Tensor
 from fedmpi.local.bodies import LocalBody
 from fedmpi.local.codegen import NotCompilable
 from fedmpi.local.functions import LocalFunction
+from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.messages import Parcel
 from fedmpi.runtime import debugging
-from fedmpi.runtime.log import logger
+from fedmpi.runtime.decision import COMPILED_FROM, Decision, From, No, Yes, is_compiled
 from fedmpi.runtime.plan import SELECTIONS, UPWARD, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
 
@@ -29,7 +30,6 @@ _OF_SOME = {  # what has no value without clients
     "federated_min": "to take the least value of",
     "federated_max": "to take the greatest value of",
 }
-COMPILED_AFTER = 100  # clients
 # Parts of a stage.  Where a block's clients are on several ranks, what is folded is kept first, and folded once moved.
 WHOLE, UNFOLDED, FOLDS = range(3)
 KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
@@ -59,8 +59,9 @@ class Program:
         self._functions: dict[tuple[Node, int], LocalFunction] = {}
         self._layouts: dict[int, Layout | None] = {}
         self._sums: dict[int, Accumulator] = {}
-        self._seen: dict[int, int] = {}  # clients of each stage so far
         self._loops: dict[Any, ClientLoop | None] = {}
+        self._decisions: dict[int, Decision] = {}
+        self.refusal = ""  # of Numba in this call, which other ranks have not heard of
 
     def function(self, node: Node, position: int = 0) -> LocalFunction:
         """Return the function that an operator has at a position among its inputs."""
@@ -76,39 +77,53 @@ class Program:
             debugging.check(node, value)
         return value
 
-    def fuses(self, level: int, clients: int, *, sparse: bool) -> bool:
-        """Tell whether a rank's clients are to be run by a compiled loop.
+    def runs_compiled(self, level: int, clients: int, *, sparse: bool) -> bool:
+        """Tell whether a stage's clients, so many on all ranks, are run by a compiled loop."""
+        return is_compiled(self.decision(level), clients, sparse=sparse)
 
-        Compiling takes seconds, a client that is run from Python a tenth of a millisecond: loops over sequences are
-        compiled at once, anything else when so many clients have been run that it goes on.  Sparse rows always: a
-        client run from Python would get them as arrays, with other last bits.
-        """
+    def decision(self, level: int) -> Decision:
+        """Return how the clients of a stage are run: the same on every rank, whichever clients it has."""
+        if level not in self._decisions:
+            self._decisions[level] = self._decided(level)
+        return self._decisions[level]
+
+    def _decided(self, level: int) -> Decision:
+        from fedmpi.runtime.loop import works_through_sequences
+
         if self.debug:
+            return No("debug mode")
+        if self.fuse is False:
+            return No("the context has fuse=False")
+        if level in self.plan.refused:
+            return No(self.plan.refused[level])
+        try:
+            has_loop = works_through_sequences(self.plan, self.plan.stages[level], self.layout(level))
+        except NotCompilable as reason:
+            return No(str(reason))
+        return Yes() if has_loop or self.fuse else From(COMPILED_FROM)
+
+    def folds_anywhere(self, level: int) -> bool:
+        """Tell whether a loop can keep what a stage folds, for blocks whose clients are on several ranks."""
+        from fedmpi.runtime.loop import works_through_sequences
+
+        try:
+            works_through_sequences(self.plan, self.plan.stages[level], self.layout(level), folds=False)
+        except NotCompilable:
             return False
-        if self.fuse is not None:
-            return self.fuse
-        if sparse:
-            return True
-        stage = self.plan.stages[level]
-        self._seen[level] = self._seen.get(level, 0) + clients
-        functions = [(node, 0) for node in stage.clients if node.op in APPLYING and node.per_client]
-        functions += [(node, ACCUMULATE) for node in stage.folds]
-        return self._seen[level] > COMPILED_AFTER or any(self.function(*each).has_loop for each in functions)
+        return True
 
-    def unfused(self, level: int) -> str | None:
-        """Return why a stage cannot be one compiled loop; None if it can."""
-        from fedmpi.runtime.loop import reason_against
-
-        if self.debug:
-            return "debug mode"
-        return reason_against(self.plan, self.plan.stages[level], self.layout(level))
+    def refuse(self, level: int, reason: str) -> None:
+        """Run the clients of a stage one by one from now on, for Numba refused their loop (all ranks say so)."""
+        self.refusal = ""
+        self.plan.refused[level] = reason
+        self._decisions[level] = No(reason)
 
     def loop(self, level: int, forms: Forms, part: int = WHOLE) -> ClientLoop | None:
         """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled.
 
         Of its part `UNFOLDED` the loop keeps what is folded.
         """
-        from fedmpi.runtime.loop import ClientLoop, reason_against
+        from fedmpi.runtime.loop import ClientLoop, works_through_sequences
 
         key = (level, forms, part)
         if key not in self._loops:
@@ -116,26 +131,25 @@ class Program:
             made = None
             try:
                 # Of sparse rows all parts are compiled or none: which of them are run is a matter of the ranks.
-                sparse = stage.folds and any("sparse" in each for each in forms)
-                if sparse and any(reason_against(self.plan, stage, layout, folds=f) for f in (True, False)):
-                    layout = None
-                elif part == FOLDS:
+                if stage.folds and any("sparse" in each for each in forms):
+                    for folds in (True, False):
+                        works_through_sequences(self.plan, stage, layout, folds=folds)
+                if part == FOLDS:
                     stage, layout = self.folding(level).stage, self.no_sums.layout
                 if layout is not None:
                     made = ClientLoop(self.plan, stage, layout, forms, folds=part != UNFOLDED)
                 self._loops[key] = made
-            except NotCompilable:
+            except NotCompilable as reason:
                 self._loops[key] = None
+                if part == WHOLE:  # for these forms of the columns alone
+                    self.refusal = str(reason)
             except Exception as error:
                 # Each local computation has been compiled by itself: what Numba finds wrong with all of them together
                 # must not end a run that goes on without.
-                if self.fuse:
+                if self.fuse or is_of_handler(error):
                     raise
                 first = str(error).strip().partition("\n")[0]
-                logger.warning(
-                    "%s: its clients are run one by one, for no loop over them can be compiled: %s: %s",
-                    *(self.plan.name, type(error).__name__, first),
-                )
+                self.refusal = f"Numba refuses the loop ({type(error).__name__}: {first})"
                 self._loops[key] = None
         return self._loops[key]
 

@@ -1,4 +1,4 @@
-"""``federated_select`` for clients that are run one by one."""
+"""``federated_select`` for clients that are run client by client."""
 
 from __future__ import annotations
 
