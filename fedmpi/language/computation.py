@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language.calls import pack_args
+from fedmpi.language.containers import check_presentable
 from fedmpi.language.context import current_context
 from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
@@ -66,9 +67,21 @@ class Computation(FunctionSource):
 
     def _check_runnable(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._check_alive()
+        if self._unpresentable is not None:
+            with reporting(f"{self.name} ({self.where})" if self.where else self.name):
+                raise TypingError(self._unpresentable.text, self._unpresentable.hint)
         for arg in (*args, *kwargs.values()):
             if isinstance(arg, Value):
                 alive(arg)
+
+    @functools.cached_property
+    def _unpresentable(self) -> TypingError | None:
+        """Why no result could be given back, whatever the argument."""
+        try:
+            check_presentable(self.type_signature.result)
+        except TypingError as error:
+            return error
+        return None
 
     @property
     def root(self) -> str:

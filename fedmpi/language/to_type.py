@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ForwardRef
 
 import numpy as np
@@ -98,7 +98,9 @@ def _class_type(cls: type) -> Type:
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
         names = cls._fields
     else:
-        raise TypingError(f"a type must be given, found the class {cls.__name__}", _type_hint(cls))
+        fields = issubclass(cls, Mapping) or hasattr(cls, "__attrs_attrs__")
+        hint = f"give an instance whose elements are types: {cls.__name__}(name=T, …)" if fields else _type_hint(cls)
+        raise TypingError(f"a type must be given, found the class {cls.__name__}", hint)
     annotations = _annotations(cls)
     if missing := [name for name in names if name not in annotations]:
         raise TypingError(
