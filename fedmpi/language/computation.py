@@ -44,7 +44,7 @@ class Computation(FunctionSource):
         Computation.any_placed |= is_federated(expression.type)
         self._owner: Scope | None = current_scope() if any(free(expression)) else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the computation in a traced body, or run it in the default context."""
         with reporting(self.name):
             argument = pack_args(self.type_signature.parameter, args, kwargs)
@@ -53,7 +53,7 @@ class Computation(FunctionSource):
         self._check_runnable(args, kwargs)
         return current_context().invoke(self, argument)
 
-    def resident(self, *args: Any, **kwargs: Any) -> Any:
+    def resident(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run like a call, but leave what is at the clients where it is: each such result is a `ClientData`.
 
         That is how clients keep a state from round to round: nothing of it travels.
@@ -145,7 +145,7 @@ class PolymorphicComputation(FunctionSource):
             )
         return self.fn_for_argument_type(parameter).as_value(parameter)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the computation in a traced body, or run it in the default context."""
         with reporting(self.name):
             args, kwargs = self._bound(args, kwargs)

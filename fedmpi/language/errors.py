@@ -61,6 +61,10 @@ class ElementIndexError(TypingError, IndexError):
     """A struct has no element of this index."""
 
 
+class EndlessBodyError(TypingError, RecursionError):
+    """The body of a federated computation calls itself without end."""
+
+
 class CaptureError(TypingError):
     """A function given to an operator uses a placed value of the computation around it."""
 

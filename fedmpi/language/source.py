@@ -47,6 +47,17 @@ def user_location() -> str:
     return ""
 
 
+def passed_at(error: BaseException, fn: Callable[..., Any]) -> str:
+    """Return "file:line" of the innermost frame of a function that an exception has passed, or ""."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code is getattr(fn, "__code__", None):
+            place = _text(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return place
+
+
 def definition_location(fn: Callable[..., Any]) -> str:
     """Return "file:line" of a Python function's definition; where there is no source, of the user's current line."""
     while isinstance(fn, functools.partial):

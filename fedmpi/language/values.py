@@ -65,7 +65,8 @@ class Value:
         return ["type_signature", "comp", *(struct.fields() if struct is not None else ())]
 
     def __getattr__(self, name: str) -> Value:
-        struct = None if name.startswith("__") else struct_of(self)
+        # What Python looks for, such as __len__, is no element here; in brackets any name is.
+        struct = None if name.startswith("__") and name.endswith("__") else struct_of(self)
         if struct is not None:
             return select(self, name)
         with reporting("element"):
@@ -93,7 +94,7 @@ class Value:
     def __len__(self) -> int:
         return len(checked_struct(self, "len"))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Value:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Value:
         """Call a value that is a function."""
         with reporting("call"):
             if not isinstance(self.type_signature, FunctionType):

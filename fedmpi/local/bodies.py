@@ -6,6 +6,7 @@ A body takes one normalised argument (see `fedmpi.local.columns`) and returns a 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -161,7 +162,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
 
     # The user's own parameter names, because compiled callers may pass arguments by keyword; ours begin with what none
     # of them begins with.
-    own = next(p for p in ("_", "__", "___") if not any(name.startswith(p) for name in body.parameters))
+    own = next(p for n in itertools.count(1) if not any(name.startswith(p := "_" * n) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
         f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed),

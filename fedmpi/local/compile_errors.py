@@ -44,6 +44,11 @@ _RULES: tuple[tuple[str, str, str | None], ...] = (
         r"\1 has \3 elements, unpacked into \2",
         "",
     ),
+    (
+        r"runaway recursion|compiler re-entrant",
+        "the recursion has no end that is seen before it: return something that is not made of a call of its own first",
+        None,
+    ),
     (r"NameError: name '(\w+)' is not defined", r"the name \1 is not defined", ""),
     (r"Variable '([\w.]+)' referenced before assignment", r"the variable \1 is used before it has a value", ""),
     (r"Unknown attribute '(\w+)' of type struct<(.*?)>\(", r"the struct has no element '\1'; there are \2", ""),

@@ -125,7 +125,7 @@ def _type_of(value: Any) -> Type:
         names = element_names(value)
         items: list[Any] = parts if names is None else list(zip(names, parts, strict=True))
         # A record is an argument's struct, or that of a computation that was called.
-        container = value.container if hasattr(value, "element_names") else type(value)  # type: ignore[union-attr]
+        container = value.fedmpi_container if hasattr(value, "fedmpi_names") else type(value)  # type: ignore[union-attr]
         return StructType(items) if container is None else StructWithPythonType(items, container)
     inferred = type_of(value)
     if inferred is None:
