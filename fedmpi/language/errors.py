@@ -86,13 +86,13 @@ class ComputationReturnedNoneError(ValueError):
 
 
 class reporting:  # noqa: N801 - reads as a statement: `with reporting("federated_mean"):`
-    """Add ``subject`` and the user's file and line to a `TypingError` that passes, once.
+    """Add ``subject`` and the user's file and line to a `TypingError` that passes, once; or the place ``where``.
 
     A class and not a generator, so that no frame of ``contextlib`` stands between this code and the user's.
     """
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
+    def __init__(self, subject: str, where: str = "") -> None:
+        self.subject, self.where = subject, where
 
     def __enter__(self) -> None:
         pass
@@ -102,4 +102,4 @@ class reporting:  # noqa: N801 - reads as a statement: `with reporting("federate
     ) -> None:
         if isinstance(error, TypingError) and not error.subject:
             error.subject = self.subject
-            error.where = user_location()
+            error.where = self.where or user_location()

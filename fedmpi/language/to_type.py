@@ -13,6 +13,7 @@ import numpy as np
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import TypingError, UnsupportedValueError, reporting
 from fedmpi.language.placements import CLIENTS, SERVER
+from fedmpi.language.source import stack_is_deep
 from fedmpi.language.types import (
     FederatedType,
     StructType,
@@ -44,6 +45,8 @@ def read_type(spec: TypeSpec) -> Type:
     try:
         return _read(spec)
     except RecursionError:
+        if stack_is_deep():
+            raise  # of the body around it
         raise TypingError("the type is nested too deeply, or holds itself") from None
 
 
@@ -143,6 +146,8 @@ def type_of(value: Any) -> Type | None:
     try:
         return _type_of(value)
     except RecursionError:
+        if stack_is_deep():
+            raise  # of the body around it
         raise TypingError("the value is nested too deeply, or holds itself") from None
 
 

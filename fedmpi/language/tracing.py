@@ -16,7 +16,7 @@ from fedmpi.language.errors import (
 from fedmpi.language.expressions import Block, Expr, Lambda, Ref, Struct, free, root_of
 from fedmpi.language.parameters import Bound, bind_parameter, decorator
 from fedmpi.language.scopes import Scope, current_scope, entered
-from fedmpi.language.source import definition_location, function_name, passed_at
+from fedmpi.language.source import definition_location, function_name, passed_at, run_to_return
 from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.language.values import Value, embed
 
@@ -46,10 +46,10 @@ def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda
     scope = Scope(name, where, outer)
     with entered(scope):
         parameter = None if bound.type is None else Ref(scope.fresh(f"{name}_arg"), bound.type)
-        returned = _returned(fn, _arguments(parameter, bound, scope), name, where)
+        returned, place = _returned(fn, _arguments(parameter, bound, scope), name, where)
         if returned is None:
             raise ComputationReturnedNoneError(f"{name} ({where}) returned None: a computation must return a value")
-        with reporting(name):
+        with reporting(name, place):
             result = embed(returned, None, "result").comp
             if outer is None:
                 _check_functions(result, scope)
@@ -58,10 +58,10 @@ def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda
     return Lambda(None if parameter is None else parameter.name, body, FunctionType(bound.type, result.type))
 
 
-def _returned(fn: Callable[..., Any], arguments: list[Value], name: str, where: str) -> Any:
-    """Run a body; raise `EndlessBodyError` where it calls itself: nothing that a traced body can ask ends that."""
+def _returned(fn: Callable[..., Any], arguments: list[Value], name: str, where: str) -> tuple[Any, str]:
+    """Run a body; return its result and the place of its ``return``.  Raise `EndlessBodyError` where it calls itself: nothing that a traced body can ask ends that."""
     try:
-        return fn(*arguments)
+        return run_to_return(fn, arguments)
     except (RecursionError, NameError) as error:
         if isinstance(error, TypingError) or (isinstance(error, NameError) and error.name != function_name(fn)):
             raise

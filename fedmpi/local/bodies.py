@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
@@ -58,7 +59,8 @@ class LocalBody:
         try:
             return cast_result(result, self.type.result)
         except ArgumentError as error:
-            raise TypeError(f"{self.name}: result: {error}\n  at {self.where}") from None
+            place = return_location(self.function) or self.where
+            raise TypeError(f"{self.name}: result: {error}\n  at {place}") from None
 
     def run_python(self, arguments: list[Any]) -> Any:
         """Call the undecorated function."""
@@ -162,7 +164,8 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
 
     # The user's own parameter names, because compiled callers may pass arguments by keyword; ours begin with what none
     # of them begins with.
-    own = next(p for n in itertools.count(1) if not any(name.startswith(p := "_" * n) for name in body.parameters))
+    prefixes = ("_" * n for n in itertools.count(1))
+    own = next(p for p in prefixes if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
         f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed),

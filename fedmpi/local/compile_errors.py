@@ -180,8 +180,8 @@ def probe_refusal(name: str, where: str, error: Exception) -> str:
 
 def untyped_refusal(name: str, where: str, error: Exception) -> str:
     """Return the paragraph for a body whose result has no type."""
-    hint = "" if isinstance(error, ReturnedNoneError) else "\n  declare it with result=…"
-    return f"{name}: the result type cannot be inferred: {error}{hint}\n  at {where}"
+    hint = "" if isinstance(error, ReturnedNoneError | NotImplementedError) else "\n  declare it with result=…"
+    return f"{name}: the result type cannot be inferred: {getattr(error, 'text', error)}{hint}\n  at {where}"
 
 
 class ReturnedNoneError(TypeError):
