@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmpi.language.calls import pack_args
+from fedmpi.language.containers import check_presentable
 from fedmpi.language.context import current_context
 from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.expressions import Expr, free, show
@@ -43,7 +44,7 @@ class Computation(FunctionSource):
         Computation.any_placed |= is_federated(expression.type)
         self._owner: Scope | None = current_scope() if any(free(expression)) else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the computation in a traced body, or run it in the default context."""
         with reporting(self.name):
             argument = pack_args(self.type_signature.parameter, args, kwargs)
@@ -52,7 +53,7 @@ class Computation(FunctionSource):
         self._check_runnable(args, kwargs)
         return current_context().invoke(self, argument)
 
-    def resident(self, *args: Any, **kwargs: Any) -> Any:
+    def resident(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run like a call, but leave what is at the clients where it is: each such result is a `ClientData`.
 
         That is how clients keep a state from round to round: nothing of it travels.
@@ -66,9 +67,21 @@ class Computation(FunctionSource):
 
     def _check_runnable(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._check_alive()
+        if self._unpresentable is not None:
+            with reporting(f"{self.name} ({self.where})" if self.where else self.name):
+                raise TypingError(self._unpresentable.text, self._unpresentable.hint)
         for arg in (*args, *kwargs.values()):
             if isinstance(arg, Value):
                 alive(arg)
+
+    @functools.cached_property
+    def _unpresentable(self) -> TypingError | None:
+        """Why no result could be given back, whatever the argument."""
+        try:
+            check_presentable(self.type_signature.result)
+        except TypingError as error:
+            return error
+        return None
 
     @property
     def root(self) -> str:
@@ -132,7 +145,7 @@ class PolymorphicComputation(FunctionSource):
             )
         return self.fn_for_argument_type(parameter).as_value(parameter)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the computation in a traced body, or run it in the default context."""
         with reporting(self.name):
             args, kwargs = self._bound(args, kwargs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
+import functools
+import inspect
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,12 +36,69 @@ def unpack(obj: Any) -> list[tuple[str | None, Any]] | None:
     return None
 
 
+def check_container(container: type, names: Sequence[str | None]) -> None:
+    """Raise `TypingError` if no ``container`` can be made again of elements with these names."""
+    if container in (list, tuple) or (container in (dict, OrderedDict) and None not in names):
+        return
+    try:
+        problem = _problem(container, names)
+    except Exception as error:  # the class is the user's
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        elements = ", ".join(f"element {i}" if name is None else name for i, name in enumerate(names))
+        raise TypingError(
+            f"a value of the class {container.__name__} cannot be made again of its elements ({elements}): {problem}",
+            "use a class that is made of its elements alone, or a dict, list or tuple",
+        )
+
+
+def _problem(container: type, names: Sequence[str | None]) -> str:
+    """Return why a container cannot be made of its elements, "" if it can be."""
+    if _is_record(container):
+        if inspect.isabstract(container):
+            return "it is abstract"
+        fields = _fields(container)
+        if [name for name, _ in fields] != list(names):
+            return f"its fields are {', '.join(name for name, _ in fields)}"
+        try:
+            inspect.signature(container).bind(**{argument: None for _, argument in fields if argument is not None})
+        except TypeError as error:
+            return f"{container.__name__}(…): {error}"
+        return ""
+    if issubclass(container, Mapping) and None in names:
+        return "a mapping has names for all of them"
+    marks = [object() for _ in names]
+    made = _make(container, names, marks)
+    parts = unpack(made)
+    if type(made) is not container or parts is None or [id(part) for _, part in parts] != list(map(id, marks)):
+        return "its constructor makes something else of them"
+    return ""
+
+
+def _is_record(container: type) -> bool:
+    """Say whether a class has declared fields and is no mapping, list or tuple: a dataclass or an attrs class."""
+    declares = dataclasses.is_dataclass(container) or hasattr(container, "__attrs_attrs__")
+    return declares and not issubclass(container, Mapping | list | tuple)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields(container: type) -> tuple[tuple[str, str | None], ...]:
+    """The fields of a dataclass or an attrs class, each with its name in the constructor, None if it is not there."""
+    if dataclasses.is_dataclass(container):
+        return tuple((f.name, f.name if f.init else None) for f in dataclasses.fields(container))
+    fields: Any = container.__attrs_attrs__  # type: ignore[attr-defined]
+    return tuple((f.name, (f.alias or f.name.lstrip("_")) if f.init else None) for f in fields)
+
+
 def check_presentable(type_: Type) -> None:
-    """Raise the `ValueError` of `rebuild` for a result's type that holds a struct like no Python container."""
+    """Raise the `TypingError` of `rebuild` for a result's type that holds a struct like no Python container."""
     if isinstance(type_, FunctionType):
         return  # what it returns is for its own call to check
     if isinstance(type_, StructType) and type_.python_container is None and 0 < len(type_.fields()) < len(type_):
-        raise ValueError(f"{type_} has elements with and without names: no Python container is like it")
+        raise TypingError(
+            f"{type_} has elements with and without names: no Python container is like it",
+            "name all elements of the struct, or none",
+        )
     for child in type_.children():
         check_presentable(child)
 
@@ -47,7 +106,7 @@ def check_presentable(type_: Type) -> None:
 def rebuild(type_: StructType, parts: Sequence[Any], *, named: type = OrderedDict, unnamed: type = tuple) -> Any:
     """Return a value of the struct type: ``parts`` in the container that the type records.
 
-    Without one: ``unnamed`` if no element has a name, ``named`` if all have; raises `ValueError` for a mixture.
+    Without one: ``unnamed`` if no element has a name, ``named`` if all have; raises `TypingError` for a mixture.
     """
     names = [name for name, _ in type_.items()]
     container = type_.python_container
@@ -56,8 +115,20 @@ def rebuild(type_: StructType, parts: Sequence[Any], *, named: type = OrderedDic
             return unnamed(parts)
         check_presentable(type_)
         container = named
+    return _make(container, names, parts)
+
+
+def _make(container: Any, names: Sequence[str | None], parts: Sequence[Any]) -> Any:
     if issubclass(container, Mapping):
-        return container(zip(names, parts, strict=True))  # type: ignore[call-arg]
-    if issubclass(container, list | tuple) and not hasattr(container, "_fields"):
+        given = dict(zip(names, parts, strict=True))
+        return container(None, given) if issubclass(container, defaultdict) else container(given)
+    if issubclass(container, tuple) and hasattr(container, "_make"):
+        return container._make(parts)  # not its constructor, which may change them
+    if issubclass(container, list | tuple):
         return container(parts)
-    return container(**{str(name): part for name, part in zip(names, parts, strict=True)})
+    values = dict(zip(names, parts, strict=True))
+    fields = _fields(container)
+    made = container(**{argument: values[name] for name, argument in fields if argument is not None})
+    for name, _ in fields:  # also what the constructor does not take, or changes
+        object.__setattr__(made, name, values[name])
+    return made

@@ -61,6 +61,10 @@ class ElementIndexError(TypingError, IndexError):
     """A struct has no element of this index."""
 
 
+class EndlessBodyError(TypingError, RecursionError):
+    """The body of a federated computation calls itself without end."""
+
+
 class CaptureError(TypingError):
     """A function given to an operator uses a placed value of the computation around it."""
 
@@ -82,13 +86,13 @@ class ComputationReturnedNoneError(ValueError):
 
 
 class reporting:  # noqa: N801 - reads as a statement: `with reporting("federated_mean"):`
-    """Add ``subject`` and the user's file and line to a `TypingError` that passes, once.
+    """Add ``subject`` and the user's file and line to a `TypingError` that passes, once; or the place ``where``.
 
     A class and not a generator, so that no frame of ``contextlib`` stands between this code and the user's.
     """
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
+    def __init__(self, subject: str, where: str = "") -> None:
+        self.subject, self.where = subject, where
 
     def __enter__(self) -> None:
         pass
@@ -98,4 +102,4 @@ class reporting:  # noqa: N801 - reads as a statement: `with reporting("federate
     ) -> None:
         if isinstance(error, TypingError) and not error.subject:
             error.subject = self.subject
-            error.where = user_location()
+            error.where = self.where or user_location()

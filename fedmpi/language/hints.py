@@ -60,6 +60,7 @@ def difference(wanted: Type, found: Type, path: str = "") -> tuple[str, Type, Ty
 
 CHANGE_HINT = "make a new struct of its elements and of what is new"
 LOCAL_HINT = "+ - * / and comparisons work on tensors; put anything else into a numba_computation"
+TEXT_HINT = "print(value) shows it as far as it is known here; make a text of its data in a python_computation"
 FUNCTION_HINT = "make it one: fm.federated_computation(function, T), or decorate it with @fm.numba_computation(T)"
 
 # Two types whose texts are longer together are shown by what differs.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +48,25 @@ def user_location() -> str:
     return ""
 
 
+def stack_is_deep() -> bool:
+    """Say whether the calls around take half of what Python allows: then a `RecursionError` below is their fault."""
+    frame, depth = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth > sys.getrecursionlimit() // 2
+
+
+def passed_at(error: BaseException, fn: Callable[..., Any]) -> str:
+    """Return "file:line" of the innermost frame of a function that an exception has passed, or ""."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code is getattr(fn, "__code__", None):
+            place = _text(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return place
+
+
 def definition_location(fn: Callable[..., Any]) -> str:
     """Return "file:line" of a Python function's definition; where there is no source, of the user's current line."""
     while isinstance(fn, functools.partial):
@@ -54,6 +74,40 @@ def definition_location(fn: Callable[..., Any]) -> str:
     fn = inspect.unwrap(fn)
     code = getattr(fn, "__code__", None) or getattr(getattr(fn, "__func__", None), "__code__", None)
     return user_location() if code is None else _text(code.co_filename, code.co_firstlineno)
+
+
+def return_location(fn: Callable[..., Any]) -> str:
+    """Return "file:line" of a function's ``return``, "" if it has none, or several."""
+    lines = _return_lines(fn)
+    return _text(fn.__code__.co_filename, min(lines)) if len(lines) == 1 else ""
+
+
+def _return_lines(fn: Callable[..., Any]) -> set[int]:
+    code = getattr(fn, "__code__", None)
+    instructions = dis.get_instructions(code) if code is not None else ()
+    lines = {i.positions.lineno for i in instructions if i.opname in ("RETURN_VALUE", "RETURN_CONST") and i.positions}
+    return {line for line in lines if line is not None}
+
+
+def run_to_return(
+    fn: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any] | None = None
+) -> tuple[Any, str]:
+    """Call a function; return its result and "file:line" of the ``return`` that gave it, "" where that is not known."""
+    if len(_return_lines(fn)) < 2 or sys.getprofile() is not None:
+        return fn(*arguments, **(keywords or {})), return_location(fn)
+    line = 0
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        nonlocal line
+        if event == "return" and frame.f_code is fn.__code__:
+            line = frame.f_lineno
+
+    sys.setprofile(note)
+    try:
+        result = fn(*arguments, **(keywords or {}))
+    finally:
+        sys.setprofile(None)
+    return result, _text(fn.__code__.co_filename, line)
 
 
 def function_name(fn: Callable[..., Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ForwardRef
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedmpi.language.arrays import beyond_numbers
 from fedmpi.language.containers import unpack
 from fedmpi.language.errors import TypingError, UnsupportedValueError, reporting
 from fedmpi.language.placements import CLIENTS, SERVER
+from fedmpi.language.source import stack_is_deep
 from fedmpi.language.types import (
     FederatedType,
     StructType,
@@ -45,6 +46,8 @@ def read_type(spec: TypeSpec) -> Type:
     try:
         return _read(spec)
     except RecursionError:
+        if stack_is_deep():
+            raise  # of the body around it
         raise TypingError("the type is nested too deeply, or holds itself") from None
 
 
@@ -99,7 +102,9 @@ def _class_type(cls: type) -> Type:
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
         names = cls._fields
     else:
-        raise TypingError(f"a type must be given, found the class {cls.__name__}", _type_hint(cls))
+        fields = issubclass(cls, Mapping) or hasattr(cls, "__attrs_attrs__")
+        hint = f"give an instance whose elements are types: {cls.__name__}(name=T, …)" if fields else _type_hint(cls)
+        raise TypingError(f"a type must be given, found the class {cls.__name__}", hint)
     annotations = _annotations(cls)
     if missing := [name for name in names if name not in annotations]:
         raise TypingError(
@@ -142,6 +147,8 @@ def type_of(value: Any) -> Type | None:
     try:
         return _type_of(value)
     except RecursionError:
+        if stack_is_deep():
+            raise  # of the body around it
         raise TypingError("the value is nested too deeply, or holds itself") from None
 
 

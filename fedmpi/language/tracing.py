@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedmpi.language.computation import Computation
-from fedmpi.language.errors import CaptureError, ComputationReturnedNoneError, reporting
+from fedmpi.language.errors import (
+    CaptureError,
+    ComputationReturnedNoneError,
+    EndlessBodyError,
+    TypingError,
+    reporting,
+)
 from fedmpi.language.expressions import Block, Expr, Lambda, Ref, Struct, free, root_of
 from fedmpi.language.parameters import Bound, bind_parameter, decorator
 from fedmpi.language.scopes import Scope, current_scope, entered
-from fedmpi.language.source import definition_location, function_name
+from fedmpi.language.source import definition_location, function_name, passed_at, run_to_return
 from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.language.values import Value, embed
 
@@ -40,16 +46,32 @@ def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda
     scope = Scope(name, where, outer)
     with entered(scope):
         parameter = None if bound.type is None else Ref(scope.fresh(f"{name}_arg"), bound.type)
-        returned = fn(*_arguments(parameter, bound, scope))
+        returned, place = _returned(fn, _arguments(parameter, bound, scope), name, where)
         if returned is None:
             raise ComputationReturnedNoneError(f"{name} ({where}) returned None: a computation must return a value")
-        with reporting(name):
+        with reporting(name, place):
             result = embed(returned, None, "result").comp
             if outer is None:
                 _check_functions(result, scope)
     locals_ = _needed(scope.locals, result)
     body = Block(locals_, result, result.type) if locals_ else result
     return Lambda(None if parameter is None else parameter.name, body, FunctionType(bound.type, result.type))
+
+
+def _returned(fn: Callable[..., Any], arguments: list[Value], name: str, where: str) -> tuple[Any, str]:
+    """Run a body; return its result and the place of its ``return``.  Raise `EndlessBodyError` where it calls itself: nothing that a traced body can ask ends that."""
+    try:
+        return run_to_return(fn, arguments)
+    except (RecursionError, NameError) as error:
+        if isinstance(error, TypingError) or (isinstance(error, NameError) and error.name != function_name(fn)):
+            raise
+        where = passed_at(error, fn) or where
+    endless = EndlessBodyError(
+        "the body calls itself, without end, or is nested too deeply",
+        "a recursion cannot depend on traced values: put it into a numba_computation, or fold with fm.sequence_reduce",
+    )
+    endless.subject, endless.where = name, where
+    raise endless
 
 
 def _needed(locals_: Sequence[tuple[str, Expr]], result: Expr) -> tuple[tuple[str, Expr], ...]:

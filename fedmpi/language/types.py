@@ -150,6 +150,8 @@ class StructType(Type):
         key = (cls, items, *more)
         found: T | None = _INTERNED.get(key)
         if found is None:
+            if more:
+                containers.check_container(more[0], [name for name, _ in items])
             made = object.__new__(cls)
             object.__setattr__(made, "_StructType__items", items)
             object.__setattr__(made, "_StructType__index", {n: i for i, (n, _) in enumerate(items) if n is not None})
@@ -385,4 +387,4 @@ def _tuples_for_lists(type_: Type) -> Type:
 
 
 # What is said about types in other files matches on the classes above, so it can only be imported when they exist.
-from fedmpi.language import assignability, type_text  # noqa: E402
+from fedmpi.language import assignability, containers, type_text  # noqa: E402

@@ -18,9 +18,9 @@ from fedmpi.language.errors import (
     reporting,
 )
 from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Literal, Ref, Struct, show
-from fedmpi.language.hints import CHANGE_HINT, FUNCTION_HINT, LOCAL_HINT, contrast, hint_for
+from fedmpi.language.hints import CHANGE_HINT, FUNCTION_HINT, LOCAL_HINT, TEXT_HINT, contrast, hint_for
 from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
-from fedmpi.language.source import user_location
+from fedmpi.language.source import stack_is_deep, user_location
 from fedmpi.language.table import OPERATORS
 from fedmpi.language.to_type import TypeSpec, read_type
 from fedmpi.language.types import (
@@ -55,17 +55,22 @@ class Value:
         return self._expr
 
     def __repr__(self) -> str:
-        return f"<Value {show(self._expr)}: {self.type_signature}>"
+        return ValueText(f"<Value {show(self._expr)}: {self.type_signature}>")
 
     def __str__(self) -> str:
-        return show(self._expr)
+        return ValueText(show(self._expr))
+
+    def __format__(self, spec: str) -> str:
+        with reporting(f'f"{{…:{spec}}}"' if spec else 'f"{…}"'):
+            raise TypingError(f"a value has no text while a computation is traced, found {_described(self)}", TEXT_HINT)
 
     def __dir__(self) -> list[str]:
         struct = struct_of(self)
         return ["type_signature", "comp", *(struct.fields() if struct is not None else ())]
 
     def __getattr__(self, name: str) -> Value:
-        struct = None if name.startswith("__") else struct_of(self)
+        # What Python looks for, such as __len__, is no element here; in brackets any name is.
+        struct = None if name.startswith("__") and name.endswith("__") else struct_of(self)
         if struct is not None:
             return select(self, name)
         with reporting("element"):
@@ -80,11 +85,19 @@ class Value:
 
     def __setattr__(self, name: str, new: Any) -> None:
         with reporting(f".{name} = …"):
-            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
+
+    def __delattr__(self, name: str) -> None:
+        with reporting(f"del .{name}"):
+            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
+
+    def __delitem__(self, key: Any) -> None:
+        with reporting(f"del [{key!r}]"):
+            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
 
     def __setitem__(self, key: Any, new: Any) -> None:
         with reporting(f"[{key!r}] = …"):
-            raise TypingError(f"a value cannot be changed, found one of type {self.type_signature}", CHANGE_HINT)
+            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
 
     def __iter__(self) -> Iterator[Value]:
         struct = checked_struct(self, "iteration")
@@ -93,7 +106,7 @@ class Value:
     def __len__(self) -> int:
         return len(checked_struct(self, "len"))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Value:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Value:
         """Call a value that is a function."""
         with reporting("call"):
             if not isinstance(self.type_signature, FunctionType):
@@ -120,8 +133,25 @@ class Value:
                 "`if`, `while`, `and`, `or` and `in` cannot depend on it; put the choice into a numba_computation",
             )
 
+    def __contains__(self, item: Any) -> bool:
+        return bool(self)  # which refuses
+
     def __hash__(self) -> int:
-        return id(self)
+        with reporting("hash"):
+            raise TypingError(
+                f"a value cannot be a key of a dict or in a set, found {_described(self)}",
+                "its data are not known while a computation is traced: keep values in lists, or in dicts by names",
+            )
+
+    def __copy__(self) -> Value:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Value:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        with reporting("pickle"):
+            raise TypingError(f"a value has no data while a computation is traced, found {_described(self)}")
 
     def __eq__(self, other: object) -> Value:  # type: ignore[override]
         return binary("equal", self, other)
@@ -166,13 +196,23 @@ class Value:
         return binary("divide", other, self)
 
 
+class ValueText(str):
+    """What a value shows of itself: for people, and no text of the program."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec) if spec else self
+
+
+def _described(value: Value) -> str:
+    return f"one of type {value.type_signature}"
+
+
 def _refusing(name: str) -> Any:
     def method(self: Value, *_: Any) -> Value:
         with reporting(name):
-            raise TypingError(
-                f"there is no such operation on values, found one of type {self.type_signature}",
-                LOCAL_HINT,
-            )
+            raise TypingError(f"there is no such operation on values, found {_described(self)}", LOCAL_HINT)
 
     method.__name__ = f"__{name}__"
     return method
@@ -180,7 +220,7 @@ def _refusing(name: str) -> Any:
 
 _OTHER_OPERATIONS = """
     floordiv rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul and rand or ror xor rxor lshift rlshift rshift
-    rrshift neg pos abs invert round int float complex index
+    rrshift neg pos abs invert round trunc floor ceil int float complex index bytes
 """
 for _name in _OTHER_OPERATIONS.split():
     setattr(Value, f"__{_name}__", _refusing(_name))
@@ -220,6 +260,8 @@ def embed(obj: Any, wanted: Type | None, name: str) -> Value:
     try:
         return _embed(obj, wanted, name)
     except RecursionError:
+        if stack_is_deep():
+            raise  # of the body around it
         raise TypingError(f"{(name or 'the argument').split('[')[0]} is nested too deeply, or holds itself") from None
 
 
@@ -231,6 +273,8 @@ def _embed(obj: Any, wanted: Type | None, name: str) -> Value:
     what = name or "the argument"
     if isinstance(obj, FunctionSource):
         return obj.as_value(wanted.parameter if isinstance(wanted, FunctionType) else None)
+    if isinstance(obj, ValueText):
+        raise UnsupportedValueError(f"{what} must be a value, found the text {str(obj)!r} that shows one", TEXT_HINT)
     if isinstance(obj, constants.SCALARS):
         tensor = wanted if isinstance(wanted, TensorType) else None
         return Value(constants.literal(obj, tensor, what), scope)

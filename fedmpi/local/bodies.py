@@ -6,11 +6,13 @@ A body takes one normalised argument (see `fedmpi.local.columns`) and returns a 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
@@ -61,7 +63,8 @@ class LocalBody:
             return cast_result(result, self.type.result, infinite=self.infinite)
         except ArgumentError as error:
             kind = OverflowError if isinstance(error, DoesNotFitError) else TypeError
-            raise kind(f"{self.name}: result: {error}\n  at {self.where}") from None
+            place = return_location(self.function) or self.where
+            raise kind(f"{self.name}: result: {error}\n  at {place}") from None
 
     def run_python(self, arguments: list[Any]) -> Any:
         """Call the undecorated function."""
@@ -168,7 +171,8 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
 
     # The user's own parameter names, because compiled callers may pass arguments by keyword; ours begin with what none
     # of them begins with.
-    own = next(p for p in ("_", "__", "___") if not any(name.startswith(p) for name in body.parameters))
+    prefixes = ("_" * n for n in itertools.count(1))
+    own = next(p for p in prefixes if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
         f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed),

@@ -45,6 +45,11 @@ _RULES: tuple[tuple[str, str, str | None], ...] = (
         r"\1 has \3 elements, unpacked into \2",
         "",
     ),
+    (
+        r"runaway recursion|compiler re-entrant",
+        "the recursion has no end that is seen before it: return something that is not made of a call of its own first",
+        None,
+    ),
     (r"NameError: name '(\w+)' is not defined", r"the name \1 is not defined", ""),
     (r"Variable '([\w.]+)' referenced before assignment", r"the variable \1 is used before it has a value", ""),
     (r"Unknown attribute '(\w+)' of type struct<(.*?)>\(", r"the struct has no element '\1'; there are \2", ""),
@@ -174,8 +179,8 @@ def probe_refusal(name: str, where: str, error: Exception) -> str:
 
 def untyped_refusal(name: str, where: str, error: Exception) -> str:
     """Return the paragraph for a body whose result has no type."""
-    hint = "" if isinstance(error, ReturnedNoneError) else "\n  declare it with result=…"
-    return f"{name}: the result type cannot be inferred: {error}{hint}\n  at {where}"
+    hint = "" if isinstance(error, ReturnedNoneError | NotImplementedError) else "\n  declare it with result=…"
+    return f"{name}: the result type cannot be inferred: {getattr(error, 'text', error)}{hint}\n  at {where}"
 
 
 class ReturnedNoneError(TypeError):

@@ -177,8 +177,8 @@ def _key(generator: Generator, text: str, signature: list[Any]) -> str | None:
         digest.update(name.encode())
         if isinstance(value, TypeToken):
             digest.update(repr(value.cache_key()).encode())
-        elif hasattr(value, "element_names"):
-            digest.update(repr(value.element_names).encode())
+        elif hasattr(value, "fedmpi_names"):
+            digest.update(repr(value.fedmpi_names).encode())
         elif not name.islower():  # the helpers of coerce and numba_types are lower case, and part of the versions
             try:
                 digest.update(cache.fingerprint(value).encode())

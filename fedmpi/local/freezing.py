@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.computation import Computation
 from fedmpi.local.value_errors import ArgumentError
 
 
@@ -55,12 +56,30 @@ def _frozen(
     made = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
     made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
     done[id(function)] = made  # before what it reads: a function may read itself
-    for name in globals_read(function.__code__) & set(function.__globals__):
-        scope.setdefault(name, _still(name, function.__globals__[name], convert, done))
+    own = function.__name__ if function.__qualname__ == function.__name__ else ""
+    for name in globals_read(function.__code__):
+        if name == own and _decorated(function.__globals__.get(name)):
+            scope.setdefault(name, made)
+        elif name in function.__globals__:
+            scope.setdefault(name, _still(name, function.__globals__[name], convert, done))
     for name, cell, outer in zip(function.__code__.co_freevars, cells, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell is a name not bound yet
-            cell.cell_contents = _still(name, outer.cell_contents, convert, done)
+            value = _content(outer)
+            is_own = name == function.__name__ and _decorated(value)
+            cell.cell_contents = made if is_own else _still(name, outer.cell_contents, convert, done)
     return made
+
+
+def _decorated(value: Any) -> bool:
+    """Say whether what a function's own name stands for is yet to be replaced by what its decorator makes of it."""
+    return value is None or isinstance(value, Computation)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _still(name: str, value: Any, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]) -> Any:

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.containers import unpack
 from fedmpi.language.scopes import entered
+from fedmpi.language.source import run_to_return
 from fedmpi.language.to_type import type_of
 from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody
@@ -74,22 +76,23 @@ def infer_result(body: NumbaBody) -> Type:
             failure = failure or error
             continue
         try:
-            type_ = _merge(*(_type_of(value) for value in found))
+            type_ = _merge(*(_type_of(value) for value, _ in found))
             if _may_depend_on_values(type_, body.type.parameter):
-                type_ = _opened(type_, _type_of(found[0]), function, body)
+                type_ = _opened(type_, _type_of(found[0][0]), function, body)
         except (TypeError, NotImplementedError) as error:
-            raise TypeError(untyped_refusal(body.name, body.where, error)) from error
+            raise TypeError(untyped_refusal(body.name, found[0][1] or body.where, error)) from error
         return type_
     assert failure is not None
     raise TypeError(probe_refusal(body.name, body.where, failure)) from failure
 
 
-def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> Any:
+def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> tuple[Any, str]:
+    """Return what the function returns on a probe, and the place of its ``return``."""
     parameter = body.type.parameter
     argument = None if parameter is None else probe_value(parameter, fill)
     with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return function(*body.given, *body.python_arguments(argument), **body.keywords)
+        return run_to_return(function, (*body.given, *body.python_arguments(argument)), body.keywords)
 
 
 def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:
@@ -113,19 +116,19 @@ def _opened(type_: Type, small: Type, function: Callable[..., Any], body: NumbaB
     """Return the type with every dimension open that other values of the argument change."""
     for fill in _OTHER_VALUES:
         with contextlib.suppress(Exception):  # such as an index outside of an array: the first probes were good
-            type_ = _merge(type_, _merge(small, _type_of(_run(function, body, fill))))
+            type_ = _merge(type_, _merge(small, _type_of(_run(function, body, fill)[0])))
     return type_
 
 
 def _type_of(value: Any) -> Type:
     if isinstance(value, Mapping):
-        return StructWithPythonType([(k, _type_of(v)) for k, v in value.items()], type(value))
+        return StructWithPythonType([(k, _type_of(v)) for k, v in unpack(value) or ()], type(value))
     if isinstance(value, list | tuple):
         parts = [_type_of(v) for v in value]
         names = element_names(value)
         items: list[Any] = parts if names is None else list(zip(names, parts, strict=True))
         # A record is an argument's struct, or that of a computation that was called.
-        container = value.container if hasattr(value, "element_names") else type(value)  # type: ignore[union-attr]
+        container = value.fedmpi_container if hasattr(value, "fedmpi_names") else type(value)  # type: ignore[union-attr]
         return StructType(items) if container is None else StructWithPythonType(items, container)
     inferred = type_of(value)
     if inferred is None:

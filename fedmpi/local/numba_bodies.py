@@ -43,13 +43,14 @@ def compile_body(
             self.state.consumed = consumed
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
 
-    return callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
+    made = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
+    if consumed is None:
+        known[function] = made  # it may call itself
+    return made
 
 
 def _helper(function: Any, boundscheck: bool, known: dict[Any, Any]) -> Any:
-    if function not in known:
-        known[function] = compile_body(function, boundscheck, known)
-    return known[function]
+    return known[function] if function in known else compile_body(function, boundscheck, known)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

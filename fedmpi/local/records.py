@@ -9,16 +9,35 @@ reached through the brackets only.
 from __future__ import annotations
 
 import functools
-import keyword
+import operator
 from collections import namedtuple
 from typing import Any
 
 from fedmpi.language.types import StructType
 
 
-def _attribute(name: str | None, position: int) -> str:
-    usable = name is not None and name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
-    return str(name) if usable else f"element{position}_"
+_OURS = ("fedmpi_names", "fedmpi_container")
+
+
+def _is_attribute(name: str | None) -> bool:
+    """Say whether an element can be reached as an attribute: its name is an identifier that Python leaves to it."""
+    return name is not None and name.isidentifier() and not hasattr(_PLAIN, name) and name not in _OURS
+
+
+_PLAIN: Any = namedtuple("Record", ())  # type: ignore[misc]
+_OVERRIDDEN = frozenset({"count", "index"})  # of tuples, which a named tuple's fields may be called
+
+
+def _fields(names: tuple[str | None, ...]) -> tuple[str, ...]:
+    """Return the attributes of a record: the names, and others for elements that are reached through brackets only."""
+    fields = []
+    for position, name in enumerate(names):
+        usable = _is_attribute(name) or name in _OVERRIDDEN
+        made = str(name) if usable else f"element{position}_"
+        while not usable and made in names:
+            made += "_"
+        fields.append(made)
+    return tuple(fields)
 
 
 @functools.cache
@@ -27,8 +46,10 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
 
     One class for each tuple of names: Numba unifies two values of a variable only if their classes are the same.
     """
-    fields = [_attribute(name, i) for i, name in enumerate(names)]
-    base: Any = namedtuple("Record", fields)  # type: ignore[misc]
+    fields = _fields(names)
+    base: Any = namedtuple("Record", fields, rename=True)  # type: ignore[misc]
+    # What `namedtuple` does not take, Numba finds in `_fields`.
+    properties = {field: property(operator.itemgetter(i)) for i, field in enumerate(fields) if field != base._fields[i]}
 
     def getitem(self: tuple[Any, ...], key: Any) -> Any:
         if isinstance(key, str):
@@ -39,9 +60,8 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
 
     # What errors of Python and of Numba call it.
     shown = f"struct<{','.join('' if name is None else name for name in names)}>"
-    return type(
-        shown, (base,), {"__module__": __name__, "__slots__": (), "__getitem__": getitem, "element_names": names}
-    )
+    own = {"__module__": __name__, "__slots__": (), "__getitem__": getitem, "_fields": fields, "fedmpi_names": names}
+    return type(shown, (base,), {**properties, **own})
 
 
 def names_of(struct: StructType) -> tuple[str | None, ...]:
@@ -58,12 +78,12 @@ def record_of(struct: StructType) -> type[tuple[Any, ...]]:
 def python_record_class(names: tuple[str | None, ...], container: type | None) -> type[tuple[Any, ...]]:
     """Return the record class that Python code meets: it knows the struct's Python container."""
     base = record_class(names)
-    return type(base.__name__, (base,), {"__module__": __name__, "__slots__": (), "container": container})
+    return type(base.__name__, (base,), {"__module__": __name__, "__slots__": (), "fedmpi_container": container})
 
 
 def element_names(value: Any) -> tuple[str | None, ...] | None:
     """Return the names of a record's or named tuple's elements; None for a plain tuple."""
-    names = getattr(value, "element_names", None)
+    names = getattr(value, "fedmpi_names", None)
     if names is None:
         names = getattr(value, "_fields", None)
     return None if names is None else tuple(names)

@@ -1,6 +1,10 @@
 """What a traced body can do with values: language.md, 3.2 and 3.3, and decision 2."""
 
+import copy
+import math
 import operator
+import pickle
+import re
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -9,6 +13,7 @@ import pytest
 
 import fedmpi.language as fm
 from fedmpi.language.checking import check
+from fedmpi.local.decorators import numba_computation, python_computation
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER
@@ -310,3 +315,65 @@ def test_a_value_used_twice_is_one_local():
         "(body_arg -> (let fc_body_symbol_0=add(<body_arg,1.0>),"
         "fc_body_symbol_1=multiply(<fc_body_symbol_0,fc_body_symbol_0>) in fc_body_symbol_1))"
     )
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (lambda x: hash(x), "^hash: a value cannot be a key of a dict or in a set, found one of type float32\n"),
+        (lambda x: {x: 1.0}[x], "^hash: "),
+        (lambda x: 1.0 if x in {1.0} else 2.0, "^hash: "),
+        (lambda x: f"{x}", r'^f"\{…\}": a value has no text while .*, found one of type float32\n.*\n  hint: print'),
+        (lambda x: f"{x:.2f}", r'^f"\{…:.2f\}": a value has no text'),
+        (lambda x: "{:>9}".format(x), r'^f"\{…:>9\}": '),  # noqa: UP032
+        (lambda x: str(x), "lambda: result must be a value, found the text 'lambda_arg' that shows one\n.*\n  hint: "),
+        (lambda x: [f"{x!r}"], r"lambda: result\[0\] must be a value, found the text '<Value lambda_arg: float32>'"),
+        (lambda x: 1.0 in x, "^bool: "),
+        (lambda x: operator.delitem(x, 0), r"^del \[0\]: a value cannot be changed"),
+        (lambda x: delattr(x, "a"), "^del .a: a value cannot be changed"),
+        (lambda x: math.trunc(x), "^trunc: there is no such operation"),
+        (lambda x: math.floor(x), "^floor: there is no such operation"),
+        (lambda x: bytes(x), "^bytes: there is no such operation"),
+        (lambda x: pickle.dumps(x), "^pickle: a value has no data"),
+    ],
+)
+def test_uses_that_want_the_data_are_refused_where_they_stand(use, text):
+    with pytest.raises(TypeError, match=text) as caught:
+        fc(use, f32)
+    assert f"\n  at test_traced_values.py:{use.__code__.co_firstlineno}" in str(caught.value)
+
+
+def test_a_value_can_be_printed_and_copied(capsys):
+    def body(x):
+        print(x, repr(x), [x])
+        return copy.copy(x), copy.deepcopy([x])
+
+    assert str(fc(body, f32).type_signature) == "(float32 -> <float32,<float32>>)"
+    assert capsys.readouterr().out == "body_arg <Value body_arg: float32> [<Value body_arg: float32>]\n"
+
+
+NO_VALUES = {
+    "(v for v in [x])": r"result must be a value, found <generator .*",
+    "{1.0}": r"result must be a value, found \{1.0\} of class set",
+    "int": "result must be a value, found <class 'int'> of class type",
+    "re": "result must be a value, found <module 're'.*",
+    "np.array([None])": "result must be a value: the dtype must be one of .*, found object",
+    "[x, {'a': (x, object())}]": r"result\[1\].a\[1\] must be a value, found <object object.*",
+    "{'a': [x, None]}": r"result.a\[1\] must be a value, found None of class NoneType",
+    "{1: x}": "the keys of a mapping that is a struct must be str, found 1",
+}
+
+
+@pytest.mark.parametrize("result", NO_VALUES)
+def test_results_that_are_no_values_are_refused_at_the_return(result):
+    text = f"def body(x):\n    y = x\n    if re is None:\n        return y\n\n    return {result}\n"
+    names = {"re": re, "np": np}
+    exec(compile(text, "body.py", "exec"), names)
+    with pytest.raises(TypeError, match=f"^body: {NO_VALUES[result]}\n  at body.py:6"):
+        fc(names["body"], f32)
+    with pytest.raises(TypeError, match=r"^body: the result type cannot be inferred: [^$]*\n  at body.py:6$"):
+        numba_computation(names["body"], f32)
+    one = text.replace("    if re is None:\n        return y\n", "")
+    exec(compile(one, "body.py", "exec"), names)
+    with pytest.raises(TypeError, match=r"^body: result: expected float32, found .*\n  at body.py:4\n"):
+        python_computation(names["body"], f32, result=f32)(1.0)

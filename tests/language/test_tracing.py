@@ -314,3 +314,45 @@ def test_a_returned_function_must_use_no_placed_value():
         return body(server)(v)
 
     assert signature(used_inside, FS, FC).endswith("{<float32,float32>}@CLIENTS)")
+
+
+def test_a_body_that_calls_itself_is_refused_where_it_does():
+    def again(x):
+        return again(x)
+
+    def ping(x):
+        return pong(x)
+
+    def pong(x):
+        return ping(x)
+
+    def making(x):
+        return fc(making, f32)(x)
+
+    @fc
+    def itself(x):
+        return itself([x])
+
+    def decorated():
+        @fc(f32)
+        def rec(x):
+            return rec(x)
+
+    for define in (
+        lambda: fc(again, f32),
+        lambda: fc(ping, f32),
+        lambda: fc(making, f32),
+        lambda: fc(lambda x: itself(x), f32),
+        decorated,
+    ):
+        text = r"^\w+: the body calls itself, .*\n  at test_tracing\.py:\d+\n  hint: a recursion"
+        with pytest.raises(fm.TypingError, match=text) as caught:
+            define()
+        assert isinstance(caught.value, RecursionError)
+
+
+def test_a_recursion_that_ends_is_as_good_as_its_calls_one_by_one():
+    def halved(n):
+        return lambda x: x if n == 0 else fc(halved(n - 1), f32)(x) / 2.0
+
+    assert str(fc(halved(3), f32).type_signature) == "(float32 -> float32)"
