@@ -15,14 +15,18 @@ def keep_stderr(stream: TextIO) -> None:
     _kept_stderr = stream
 
 
+def stream() -> TextIO:
+    """Return where `say` writes to."""
+    return _kept_stderr or sys.stderr
+
+
 def is_silenced() -> bool:
     """Tell whether this rank's stderr has been silenced, so that only `say` is heard."""
     return _kept_stderr is not None
 
 
-def say(rank: int, text: str) -> None:
-    """Write `text` to stderr in one piece, each line after "[rank r]"."""
+def say(rank: int | str, text: str) -> None:
+    """Write `text` to stderr in one piece, each line after "[rank r]"; `rank` may say more than its number."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
-        stream = _kept_stderr or sys.stderr
-        stream.write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
-        stream.flush()
+        stream().write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
+        stream().flush()
