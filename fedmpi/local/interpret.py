@@ -36,7 +36,7 @@ class _Batch:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, Exception):
+        if kind is not None and issubclass(kind, Exception):
             note_batch(error, self.index)
 
 

@@ -101,7 +101,7 @@ class Communicator:
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self.host = socket.gethostname()
-        self.cores = len(os.sched_getaffinity(0))
+        self.cores = len(cores.own())
         self.ranks_on_node, node_cores = cores.survey(self._comm, mpi)
         self.call = 0
         self.doing = ""
@@ -257,7 +257,7 @@ class Communicator:
                         return
                 # Where ranks share cores this is what makes spinning cheap: 3 ranks on 2 cores, 95 instead of 900 us
                 # for a round of 31 kB.  Where they do not it costs nothing that could be measured.
-                os.sched_yield()
+                _yield()
             self._look(waited)
         while not test():
             # Late by a fiftieth of the time waited, on average; shorter naps would steal more of the workers' cores.
@@ -340,6 +340,10 @@ _key: int | None = None  # the attribute under which a communicator of the user'
 def opened() -> list[Communicator]:
     """Return the communicators that have been opened, none of them once MPI is finalised."""
     return list(_opened) if is_active() else []
+
+
+# Where there is none of its kind a sleep of no time gives way too.
+_yield: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class _Gone:

@@ -25,6 +25,8 @@ LARGEST, LONGEST = 1 << 20, 1 << 21
 _MOST_PARTS, _DEEPEST = 100, 10
 # The members in which classes in C keep the text that they show between others.
 _MESSAGES = ("msg", "strerror")
+_HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement; its constructor may be Python
+_CAUSE = cast("GetSetDescriptorType", vars(BaseException)["__cause__"])
 _ARGUMENTS = cast("GetSetDescriptorType", vars(BaseException)["args"])
 
 
@@ -42,6 +44,7 @@ class RemoteError(RuntimeError):
 class Taken:
     """What an exception is made of; ``classes``: module and qualified name of its own and of its bases, in order.
 
+    ``stands_in`` tells that it is a `RemoteError` already, which the first of the classes is only a base of.
     ``args`` is None where the arguments do not travel, ``whole`` tells whether all does; ``parts`` are the exceptions
     of a group.
     """
@@ -53,6 +56,7 @@ class Taken:
     notes: list[str] = field(default_factory=list)
     parts: list[Taken] = field(default_factory=list)
     whole: bool = True
+    stands_in: bool = False
 
     @property
     def name(self) -> str:
@@ -62,7 +66,9 @@ class Taken:
 def take_apart(error: BaseException, depth: int = 0) -> Taken:
     """Return what an exception is made of; never raises an `Exception`, whatever its class does."""
     kind = type(error)
-    classes = [(c.__module__, c.__qualname__) for c in kind.__mro__ if issubclass(c, BaseException)]
+    stands_in = kind is not RemoteError and issubclass(kind, RemoteError)
+    bases = (kind.__bases__[1] if stands_in else kind).__mro__
+    classes = [(c.__module__, c.__qualname__) for c in bases if issubclass(c, BaseException)]
     text = text_of(error)
     try:
         args = arguments_of(error)
@@ -71,7 +77,7 @@ def take_apart(error: BaseException, depth: int = 0) -> Taken:
         kept = {name: value for name, value in state.items() if _travels(name, value)}
         parts: list[Taken] = []
         whole = len(kept) == len(state)
-        if isinstance(error, BaseExceptionGroup):
+        if issubclass(kind, BaseExceptionGroup):
             inner = error.exceptions
             if len(inner) <= _MOST_PARTS and depth < _DEEPEST:
                 parts = [take_apart(part, depth + 1) for part in inner]
@@ -82,9 +88,9 @@ def take_apart(error: BaseException, depth: int = 0) -> Taken:
         elif not _travels("args", args):
             args, whole = None, False
         told = [note for note in notes if type(note) is str] if isinstance(notes, list | tuple) else []
-        return Taken(classes, text, args, kept, told, parts, whole)
+        return Taken(classes, text, args, kept, told, parts, whole, stands_in)
     except Exception:
-        return Taken(classes, text, whole=False)
+        return Taken(classes, text, whole=False, stands_in=stands_in)
 
 
 def make(kind: Any, taken: Taken, where: str = "") -> BaseException | None:
@@ -95,7 +101,7 @@ def make(kind: Any, taken: Taken, where: str = "") -> BaseException | None:
     if not isinstance(kind, type) or not issubclass(kind, Exception):
         return None
     text = _joined(where, taken.text)
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):  # a text may be made by Python code that raises anything
         if kind.__str__ in (BaseException.__str__, KeyError.__str__):
             error = _made(kind, (), replace(taken, args=(text,)))
             return error if str(error) in (text, repr(text)) else None
@@ -108,12 +114,12 @@ def make(kind: Any, taken: Taken, where: str = "") -> BaseException | None:
 
 def stand_in(base: type[Exception], taken: Taken, where: str = "") -> RemoteError | None:
     """Return a `RemoteError` that is also an exception of class ``base``; None if there can be none."""
-    text = _joined(where, taken.text)
-    with contextlib.suppress(Exception):
+    text = _joined(where, taken.text) if taken.stands_in else f"{taken.name}: {_joined(where, taken.text)}"
+    with contextlib.suppress(BaseException):
         kind: Any = RemoteError
         if not issubclass(kind, base):
             kind = type("RemoteError", (RemoteError, base), {"__module__": __name__, "__doc__": RemoteError.__doc__})
-        error = _made(kind, (), replace(taken, args=(f"{taken.name}: {text}",), parts=[]))
+        error = _made(kind, (), replace(taken, args=(text,), parts=[]))
         return cast("RemoteError", error) if isinstance(str(error), str) else None
     return None
 
@@ -121,6 +127,12 @@ def stand_in(base: type[Exception], taken: Taken, where: str = "") -> RemoteErro
 def arguments_of(error: BaseException) -> tuple[Any, ...]:
     """Return the arguments of an exception, whatever its class has by the name of ``args``."""
     return cast("tuple[Any, ...]", _ARGUMENTS.__get__(error, type(error)))
+
+
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    """Return the error with its cause set, which a frozen class would refuse."""
+    _CAUSE.__set__(error, cause)
+    return error
 
 
 def add_note(error: BaseException, text: str) -> None:
@@ -141,7 +153,7 @@ def text_of(error: BaseException) -> str:
 
 def _own_text(error: BaseException) -> str:
     args = arguments_of(error)
-    if isinstance(error, KeyError) and type(error).__str__ is KeyError.__str__ and len(args) == 1:
+    if issubclass(type(error), KeyError) and type(error).__str__ is KeyError.__str__ and len(args) == 1:
         text = str(args[0])  # str() of it would add quotes
     elif (
         type(error).__str__ is BaseException.__str__
@@ -161,24 +173,26 @@ def _joined(where: str, text: str) -> str:
 def _travels(name: Any, value: Any) -> bool:
     try:
         return type(name) is str and plain.to_bytes(value).nbytes <= LARGEST
-    except Exception:  # not plain, or a class of its that raises
+    except BaseException:  # not plain, or a class of its that raises
         return False
 
 
 def _members(error: BaseException) -> dict[str, Any]:
-    """Return what stands in slots and in the members of classes in C; without what is None, which is also "not set"."""
-    found = {}
+    """Return what stands in slots and in the members of classes in C; the latter are None where they are not set."""
+    found: dict[str, Any] = {}
     for kind in type(error).__mro__:
         for name, member in vars(kind).items():
             if isinstance(member, MemberDescriptorType) and not name.startswith("__"):
                 with contextlib.suppress(AttributeError):  # an empty slot
-                    found[name] = member.__get__(error, type(error))
-    return {name: value for name, value in found.items() if value is not None}
+                    value = member.__get__(error, type(error))
+                    if value is not None or kind.__flags__ & _HEAP:
+                        found[name] = value
+    return found
 
 
 def _made(kind: type[Exception], args: tuple[Any, ...], taken: Taken) -> Exception:
     base: Any = kind
-    while base.__flags__ & 1 << 9:  # made by a class statement; its constructor may be Python
+    while base.__flags__ & _HEAP:
         base = base.__base__
     if issubclass(kind, BaseExceptionGroup):
         args = (*args, [_part(part) for part in taken.parts])

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedmpi.language.errors import attributes_of
 from fedmpi.runtime import forked, plain
-from fedmpi.runtime.exceptions import RemoteError, Taken, add_note, make, stand_in, take_apart, text_of
+from fedmpi.runtime.exceptions import RemoteError, Taken, add_note, caused, make, stand_in, take_apart, text_of
 
 __all__ = [
     "NO_FAILURE",
@@ -77,8 +77,7 @@ def annotated(error: BaseException, where: str, rank: int | None = None) -> Base
     bases = (c for c in type(error).__mro__ if issubclass(c, Exception))
     stand_ins = (stand_in(base, taken, where) for base in bases)
     made = made or next(filter(None, stand_ins), None) or RemoteError(f"{taken.name}: {where}: {taken.text}")
-    made.__cause__ = error  # its traceback shows the user's line
-    return made
+    return caused(made, error)  # its traceback shows the user's line
 
 
 def noted(error: BaseException) -> BaseException:
@@ -94,7 +93,7 @@ def trace_of(error: BaseException) -> str:
     """Return the traceback of an exception as Python prints it, or as much of it as its class lets one see."""
     with contextlib.suppress(Exception):
         return "".join(traceback.format_exception(error)).rstrip()
-    frames = "".join(traceback.format_tb(error.__traceback__))
+    frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
     return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}: {text_of(error)}"
 
 
@@ -150,8 +149,7 @@ def shared(error: BaseException) -> BaseException:
             return error
         data = encode(error, 0)
         made = decode(data, best(data), trace=False)
-        made.__cause__ = error
-        return made
+        return caused(made, error)
     return error
 
 
@@ -169,7 +167,7 @@ def _remade(record: dict[str, Any]) -> Taken:
 def _candidates(taken: Taken, first: int) -> Iterator[BaseException | None]:
     """Give from number ``first`` on what this rank can make of an exception."""
     if first == 0:
-        yield make(plain.found_class(*taken.classes[0]), taken)
+        yield None if taken.stands_in else make(plain.found_class(*taken.classes[0]), taken)
     for module, name in taken.classes[max(0, first - 1) :]:
         base = plain.found_class(module, name)
         yield stand_in(base, taken) if isinstance(base, type) and issubclass(base, Exception) else None

@@ -122,7 +122,7 @@ class Round:
             return result
         if forked.is_child():
             forked.end(cause)
-        self.failure = refuse(self.name, cause) if isinstance(cause, ArgumentError) else failures.shared(cause)
+        self.failure = refuse(self.name, cause) if issubclass(type(cause), ArgumentError) else failures.shared(cause)
         return None
 
     def agree(self, words: Words = NOTHING) -> Words:
