@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import getpass
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class OnDisk:
 
     def __init__(self, count: int, features: int, token: int) -> None:
         self.count, self.features = count, features
-        self._folder = Path(tempfile.gettempdir(), f"fedmpi-bench-{os.getuid()}-{token}")
+        self._folder = Path(tempfile.gettempdir(), f"fedmpi-bench-{getpass.getuser()}-{token}")
 
     def write(self) -> None:
         """Make the files (one rank of a machine)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import socket
 import sys
@@ -17,7 +16,7 @@ from itertools import groupby
 from typing import Any
 
 from fedmpi.cli.output import is_first, write
-from fedmpi.runtime import launch
+from fedmpi.runtime import cores, launch
 from fedmpi.version import __version__
 
 SUMMARY = "versions, MPI library, ranks, hosts, cores and threads"
@@ -63,7 +62,7 @@ def about_rank(rank: int) -> dict[str, Any]:
     return {
         "rank": rank,
         "host": socket.gethostname(),
-        "cores": sorted(os.sched_getaffinity(0)),
+        "cores": sorted(cores.own()),
         "threads": _threads(),
         "versions": versions(),
         "cache": None if cache is None else str(cache),

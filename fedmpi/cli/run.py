@@ -25,7 +25,7 @@ from types import TracebackType
 
 from fedmpi.cli.errors import UsageError
 from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import exits, launch, log, stderr
+from fedmpi.runtime import exits, failures, forked, launch, log, stderr
 from fedmpi.runtime.library import BEFORE_ABORT
 
 SUMMARY = "run a script on all ranks, with the output of rank 0 only"
@@ -155,7 +155,7 @@ def _leave(leave: SystemExit, rank: int) -> None:
 def _report(error: BaseException) -> int:
     """Do what Python does at an uncaught exception; fedmpi's hook then ends the job."""
     trace = _own_part(error.__traceback__)
-    error.__traceback__ = trace
+    BaseException.with_traceback(error, trace)  # an exception that is frozen refuses to have it set
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     try:
         sys.excepthook(type(error), error, trace)
@@ -168,9 +168,12 @@ def _on_thread_exception(args: threading.ExceptHookArgs, /) -> None:
     """Stand in for threading.excepthook, which lets the script go on, maybe waiting for this thread for ever."""
     if args.exc_type is SystemExit:
         return
+    if forked.is_child():
+        threading.__excepthook__(args)
+        return
     name = args.thread.name if args.thread is not None else "?"
     error = args.exc_value if args.exc_value is not None else args.exc_type()
-    text = "".join(traceback.format_exception(args.exc_type, error, args.exc_traceback))
+    text = failures.trace_of(error)
     opened, started = mpi.opened(), launch.detect()
     rank = opened[0].rank if opened else started.rank if started is not None else 0
     stderr.say(rank, f"Exception in thread {name}; this ends the job\n{text}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import attributes_of
 from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
@@ -219,8 +220,7 @@ PROGRESS = 4
 
 def note_kernel(error: BaseException, body: LocalBody) -> None:
     """Remember in which local computation an error arose; the innermost has the say."""
-    if not hasattr(error, "fedmpi_kernel"):
-        error.fedmpi_kernel = f"{body.name} ({body.where})"  # type: ignore[attr-defined]
+    attributes_of(error).setdefault("fedmpi_kernel", f"{body.name} ({body.where})")
 
 
 def note_progress(error: BaseException, progress: Any, kernels: Sequence[LocalBody]) -> None:
@@ -233,5 +233,4 @@ def note_progress(error: BaseException, progress: Any, kernels: Sequence[LocalBo
 
 def note_batch(error: BaseException, index: int) -> None:
     """Remember in which batch an error arose; the innermost loop that knows has the say."""
-    if not hasattr(error, "fedmpi_batch"):
-        error.fedmpi_batch = index  # type: ignore[attr-defined]
+    attributes_of(error).setdefault("fedmpi_batch", index)

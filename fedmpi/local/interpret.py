@@ -6,8 +6,6 @@ called as they are (compiled ones compiled), so that interpreted and compiled ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,14 +23,21 @@ _BINARY = {
 }  # fmt: skip
 
 
-@contextmanager
-def _batch(index: int) -> Iterator[None]:
-    """Within the block an error is one of batch ``index``."""
-    try:
-        yield
-    except Exception as error:
-        note_batch(error, index)
-        raise
+class _Batch:
+    """Within the block an error is one of batch ``index``.
+
+    A class: what is made of a generator sets the traceback of what passes, which a frozen exception refuses.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            note_batch(error, self.index)
 
 
 class Interpreter:
@@ -66,19 +71,19 @@ class Interpreter:
                 assert isinstance(expr.type, SequenceType)
                 mapped = []
                 for i, element in enumerate(args[1]):
-                    with _batch(i):
+                    with _Batch(i):
                         mapped.append(self.invoke(args[0], element))
                 return PackedSequence(pack(expr.type.element, mapped), 0, len(mapped))
             case "sequence_reduce":
                 state = args[1]
                 for i, element in enumerate(args[0]):
-                    with _batch(i):
+                    with _Batch(i):
                         state = self.invoke(args[2], (state, element))
                 return state
             case "sequence_sum":
                 total = zeros(expr.type)
                 for i, element in enumerate(args[0]):
-                    with _batch(i):
+                    with _Batch(i):
                         total = add(total, element, expr.type)
                 return total
         with np.errstate(all="ignore"):

@@ -15,7 +15,6 @@ from typing import Any
 
 from fedmpi.language.types import StructType
 
-
 _OURS = ("fedmpi_names", "fedmpi_container")
 
 

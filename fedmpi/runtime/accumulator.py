@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import attributes_of
 from fedmpi.language.types import StructType, Type
 from fedmpi.local import bins, extremes, masks, rounding
 from fedmpi.runtime.combined import reduce
@@ -95,7 +96,7 @@ class Accumulator:
         try:
             masks.check_inside(array, int(limit))
         except ValueError as error:
-            error.fedmpi_reduction = index  # type: ignore[attr-defined]  # for who knows what it is called
+            attributes_of(error)["fedmpi_reduction"] = index  # for who knows what it is called
             raise
         sums += array.reshape(-1).astype(np.uint64)
 

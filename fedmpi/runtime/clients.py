@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmpi.language.errors import attributes_of
 from fedmpi.local.bodies import CLIENT, PROGRESS, STEP, note_progress
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
@@ -68,7 +69,7 @@ class ClientWork:
         try:
             sums.add(members, position)
         except Exception as error:  # a number that a secure sum does not take
-            node = self.stage.reductions[getattr(error, "fedmpi_reduction", 0)]
+            node = self.stage.reductions[attributes_of(error).pop("fedmpi_reduction", 0)]
             raise self._failed(error, node, position) from error
 
     def _check_finite(self, sums: Any) -> None:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.runtime import cores
-from fedmpi.runtime.library import abort_world, check_thread, is_active, load, one_thread
+from fedmpi.runtime import cores, forked, library
+from fedmpi.runtime.library import abort_world, check_thread, is_active, load
 from fedmpi.runtime.stderr import say
 
 __all__ = ["Communicator", "Departure", "abort_world", "is_active", "opened", "watch_openings"]
@@ -73,7 +73,8 @@ class Communicator:
 
         """
         global _key
-        with one_thread:
+        forked.check()
+        with library.one_thread:
             mpi = load()
             check_thread(mpi)
             given = mpi.COMM_WORLD if comm is None else comm
@@ -100,7 +101,7 @@ class Communicator:
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self.host = socket.gethostname()
-        self.cores = len(os.sched_getaffinity(0))
+        self.cores = len(cores.own())
         self.ranks_on_node, node_cores = cores.survey(self._comm, mpi)
         self.call = 0
         self.doing = ""
@@ -261,7 +262,7 @@ class Communicator:
                         return
                 # Where ranks share cores this is what makes spinning cheap: 3 ranks on 2 cores, 95 instead of 900 us
                 # for a round of 31 kB.  Where they do not it costs nothing that could be measured.
-                os.sched_yield()
+                _yield()
             self._look(waited)
         while not test():
             # Late by a fiftieth of the time waited, on average; shorter naps would steal more of the workers' cores.
@@ -344,6 +345,30 @@ _key: int | None = None  # the attribute under which a communicator of the user'
 def opened() -> list[Communicator]:
     """Return the communicators that have been opened, none of them once MPI is finalised."""
     return list(_opened) if is_active() else []
+
+
+# Where there is none of its kind a sleep of no time gives way too.
+_yield: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
+
+
+class _Gone:
+    """Stands for the communicator of MPI in a process that was forked from a rank."""
+
+    def __init__(self, kept: Any) -> None:
+        self.__dict__["kept"] = kept  # it must not be freed, which may call MPI
+
+    def __getattr__(self, name: str) -> Any:
+        forked.check()
+        raise AttributeError(name)
+
+
+def _lose_all() -> None:
+    if forked.is_child():
+        for comm in _opened:
+            comm._comm = _Gone(comm._comm)
+
+
+forked.after_fork(_lose_all)
 
 
 def _meet(given: Any) -> None:

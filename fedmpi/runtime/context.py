@@ -24,7 +24,7 @@ from fedmpi.local.functions import concrete, local_function
 from fedmpi.local.interpret import Interpreter
 from fedmpi.local.storage import check_storage
 from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
-from fedmpi.runtime import alike, line, records
+from fedmpi.runtime import alike, forked, line, records
 from fedmpi.runtime import replicate as replication
 from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse
 from fedmpi.runtime.asynchronous import blocking
@@ -90,6 +90,7 @@ class MpiContext(Installable):
     @property
     def comm(self) -> Communicator:
         """The communicator; opening it initialises MPI."""
+        forked.check()
         if self._comm is None:
             line.wait()
             self._comm = Communicator.open(self._given)
@@ -99,7 +100,7 @@ class MpiContext(Installable):
 
     def prepare(self, computation: Computation) -> None:
         """Initialise MPI in this thread if another one is to run a computation that needs it."""
-        if self._comm is None and self._is_placed(computation):
+        if self._comm is None and self._is_placed(computation) and not forked.is_child():
             with contextlib.suppress(LaunchError):  # the call itself will raise it
                 initialise()
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
 _BYTES = 1024  # the kernel's largest CPU set has 8,192 bits
+
+
+def own() -> Set[int]:
+    """Return the cores that this process may run on: all of the machine where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def survey(comm: Any, mpi: Any) -> tuple[int, int]:
@@ -16,7 +24,7 @@ def survey(comm: Any, mpi: Any) -> tuple[int, int]:
     """
     node = comm.Split_type(mpi.COMM_TYPE_SHARED, comm.Get_rank())
     mask = np.zeros(_BYTES, np.uint8)
-    for core in os.sched_getaffinity(0):
+    for core in own():
         mask[core >> 3] |= 1 << (core & 7)
     node.Allreduce(mpi.IN_PLACE, mask, mpi.BOR)
     ranks: int = node.Get_size()

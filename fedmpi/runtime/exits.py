@@ -38,7 +38,7 @@ import numpy as np
 
 from fedmpi.language.computation import Computation
 from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import launch, line
+from fedmpi.runtime import failures, forked, launch, line
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.stderr import is_silenced, say
 
@@ -104,6 +104,7 @@ def _remembering(original: Callable[..., Any]) -> Any:
             _process.exit_text = f"sys.exit({status!r}) was called at\n{frames}"
             _process.exit_code = status if isinstance(status, int) else 0 if status is None else 1
             _process.exit_calls = _calls()
+        forked.note_code(status)
         original(status)
 
     return sys_exit
@@ -133,6 +134,7 @@ def _after_goodbye(original: Callable[[int], Any]) -> Any:
 
 def note_exit(leave: SystemExit, text: str) -> None:
     """Note that the script has ended by this SystemExit, raised by sys.exit or not, and in which words to say so."""
+    forked.note_code(leave.code)
     _process.exit_text = text
     _process.exit_code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
     _process.exit_calls = _calls()
@@ -249,7 +251,7 @@ def _how_it_ended() -> str:
     last = getattr(sys, "last_value", None)
     if _process.exit_text or last is None:
         return _process.exit_text
-    return "".join(traceback.format_exception(last)).rstrip("\n")
+    return failures.trace_of(last)
 
 
 def _leave_by_exception(comm: Communicator, kind: type[BaseException], code: int) -> None:
@@ -311,4 +313,4 @@ def _print_exception(kind: type[BaseException], value: BaseException, trace: Tra
         say(rank, f"{kind.__name__} on rank {rank}:")
         _process.previous_hook(kind, value, trace)
     else:
-        say(rank, "".join(traceback.format_exception(kind, value, trace)))
+        say(rank, failures.trace_of(value))

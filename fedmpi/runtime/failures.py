@@ -1,22 +1,39 @@
 """An exception on one rank becomes the same exception on every rank.
 
-What travels is text (classes, message, traceback), never a pickle.  A class is looked up among the builtins, fedmpi's
-errors and the modules that are loaded already; where it is not known, or cannot be made from a text, the nearest of its
-bases stands in, and a `RemoteError` where none does.
+What travels is what it is made of, as plain values (see `fedmpi.runtime.exceptions`), and its traceback as text.  Its
+class is looked up among the modules that are loaded; where a rank does not have it or cannot make it, all ranks raise a
+`RemoteError` that is also an exception of the nearest base that they have.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import attributes_of
 from fedmpi.local.interrupts import is_of_handler
+from fedmpi.runtime import forked, plain
+from fedmpi.runtime.exceptions import RemoteError, Taken, add_note, caused, make, stand_in, take_apart, text_of
+
+__all__ = [
+    "NO_FAILURE",
+    "RemoteError",
+    "annotated",
+    "best",
+    "decode",
+    "encode",
+    "flag",
+    "noted",
+    "rank_of",
+    "shared",
+    "text_of",
+    "trace_of",
+    "who",
+]
 
 NO_FAILURE = np.iinfo(np.int64).max
 _RANKS = 1 << 20
@@ -24,10 +41,6 @@ _NO_CLIENT = 1 << 40
 # Characters of a traceback that travel: a text of a megabyte would stand in it several times, on every rank.
 _LONGEST = 10_000
 _NO_CLASS = 1 << 20
-
-
-class RemoteError(RuntimeError):
-    """An exception of another rank whose class this rank does not have."""
 
 
 def flag(rank: int, client: int | None) -> int:
@@ -56,109 +69,117 @@ def who(number: int, arguments: Sequence[str] = (), cohort: np.ndarray[Any, Any]
 
 
 def annotated(error: BaseException, where: str, rank: int | None = None) -> BaseException:
-    """Return the same kind of exception with a text that says where it arose; the error itself is its cause.
+    """Return the same exception, as other ranks would have it, with a text that says where it arose; its cause is the
+    error itself.
 
     To ``where`` are added the batch, the rank and the local computation, as far as they are known.  What the handler of
     a signal raised stays as it is.
     """
-    if is_of_handler(error):
-        return error
-    text = text_of(error)
-    if (batch := vars(error).pop("fedmpi_batch", None)) is not None:
+    if forked.is_child() or is_of_handler(error):
+        return error  # a child says nothing for its rank
+    known = attributes_of(error)
+    if (batch := known.pop("fedmpi_batch", None)) is not None:
         where += f", batch {batch}"
     if rank is not None:
         where += f" (rank {rank})"
-    if (kernel := vars(error).pop("fedmpi_kernel", None)) is not None:
+    if (kernel := known.pop("fedmpi_kernel", None)) is not None:
         where += f", in {kernel}"
-    made = _nearest(type(error).__mro__, f"{where}: {text}" if text else where)
-    made.__cause__ = error  # its traceback shows the user's line
-    return made
+    taken = take_apart(error)
+    made = make(type(error), taken, where)
+    bases = (c for c in type(error).__mro__ if issubclass(c, Exception))
+    stand_ins = (stand_in(base, taken, where) for base in bases)
+    made = made or next(filter(None, stand_ins), None) or RemoteError(f"{taken.name}: {where}: {taken.text}")
+    return caused(made, error)  # its traceback shows the user's line
 
 
 def noted(error: BaseException) -> BaseException:
     """Return the error of a function that the program has called itself: its text as it is, the batch as a note."""
-    batch, kernel = (vars(error).pop(name, None) for name in ("fedmpi_batch", "fedmpi_kernel"))
+    known = attributes_of(error)
+    batch, kernel = (known.pop(name, None) for name in ("fedmpi_batch", "fedmpi_kernel"))
     if kernel is not None:
-        error.add_note(f"in {kernel}" + (f", batch {batch}" if batch is not None else ""))
+        add_note(error, f"in {kernel}" + (f", batch {batch}" if batch is not None else ""))
     return error
 
 
-def text_of(error: BaseException) -> str:
-    """Return what an exception says, as it was given."""
-    if isinstance(error, KeyError) and len(error.args) == 1:
-        return str(error.args[0])  # str() of it would add quotes
-    own_text = type(error).__str__ is not BaseException.__str__
-    if not own_text and len(error.args) > 1 and all(isinstance(a, str | int | tuple) for a in error.args):
-        return " ".join(map(str, error.args))  # compiled code raises with what it found as further arguments
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of an exception as Python prints it, or as much of it as its class lets one see."""
+    with contextlib.suppress(Exception):
+        return "".join(traceback.format_exception(error)).rstrip()
+    frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}: {text_of(error)}"
+
+
+# On the wire.
+
+
+def encode(error: BaseException, rank: int) -> plain.Bytes:
+    """Return an exception as bytes; never raises."""
     try:
-        return str(error)
-    except Exception as failed:
-        return f"(its text cannot be made: {type(failed).__name__})"
+        return _encoded(take_apart(error), rank, trace_of(error))
+    except BaseException:  # the other ranks are waiting
+        name = type(error).__qualname__
+        return _encoded(Taken([("", name)], "(it cannot be taken apart)"), rank, f"{name}, without a traceback")
 
 
-def encode(error: BaseException, rank: int) -> np.ndarray[Any, Any]:
-    """Return an exception as bytes."""
-    trace = "".join(traceback.format_exception(error)).rstrip()
+def _encoded(taken: Taken, rank: int, trace: str) -> plain.Bytes:
     if len(trace) > _LONGEST:
         trace = f"{trace[: _LONGEST // 2]}\n[...]\n{trace[-_LONGEST // 2 :]}"
-    record = {
-        "classes": [[c.__module__, c.__qualname__] for c in type(error).__mro__],
-        "text": text_of(error),
-        "rank": rank,
-        "traceback": trace,
-    }
-    return np.frombuffer(json.dumps(record).encode("utf-8"), dtype=np.uint8)
+    more = plain.to_bytes(_record(taken)).tobytes()
+    return plain.to_bytes(
+        {"classes": taken.classes, "text": taken.text, "more": more, "rank": rank, "traceback": trace}
+    )
 
 
-def best(data: np.ndarray[Any, Any]) -> int:
-    """Return the first of the exception's classes that this rank can make: 0 for its own, 1 for its base and so on."""
-    return next((i for i, error in enumerate(_candidates(data, 0)) if error is not None), _NO_CLASS)
+def _record(taken: Taken) -> dict[str, Any]:
+    return {**vars(taken), "parts": [_record(part) for part in taken.parts]}
 
 
-def decode(data: np.ndarray[Any, Any], first: int = 0) -> BaseException:
-    """Return the exception of another rank, its traceback as a note; ``first`` is the first class to try."""
-    record = _read(data)
-    made = (error for error in _candidates(data, first) if error is not None)
-    error = next(made, None) or RemoteError(f"{record['classes'][0][1]}: {record['text']}")
-    error.add_note(f"[rank {record['rank']}] {record['traceback']}")
+def best(data: plain.Bytes) -> int:
+    """Return which of the exceptions that may stand for another one is the first that this rank can make.
+
+    0 is one of its own class, what follows are stand-ins, the nearest base first.
+    """
+    return next((i for i, error in enumerate(_candidates(_taken(data), 0)) if error is not None), _NO_CLASS)
+
+
+def decode(data: plain.Bytes, first: int = 0, *, trace: bool = True) -> BaseException:
+    """Return the exception of another rank, its traceback as a note; ``first`` is the first candidate to try."""
+    taken = _taken(data)
+    made = (error for error in _candidates(taken, first) if error is not None)
+    error = next(made, None) or RemoteError(f"{taken.name}: {taken.text}")
+    if trace:
+        record = plain.from_bytes(data)
+        add_note(error, f"[rank {record['rank']}] {record['traceback']}")
     return error
 
 
-def _read(data: np.ndarray[Any, Any]) -> Any:
-    return json.loads(data.tobytes().decode("utf-8"))
+def shared(error: BaseException) -> BaseException:
+    """Return what all ranks would raise for an exception of this one: itself, if other ranks can have the same."""
+    with contextlib.suppress(Exception):
+        taken = take_apart(error)
+        if taken.whole and plain.found_class(*taken.classes[0]) is type(error):
+            return error
+        data = encode(error, 0)
+        made = decode(data, best(data), trace=False)
+        return caused(made, error)
+    return error
 
 
-def _candidates(data: np.ndarray[Any, Any], first: int) -> Iterator[BaseException | None]:
-    """Give for each class from ``first`` on what this rank can make of it."""
-    record = _read(data)
-    name = record["classes"][0][1]
-    for module, base in record["classes"][first:]:
-        found: Any = sys.modules.get(module)
-        for part in base.split("."):
-            found = getattr(found, part, None)
-        yield _made(found, name, record["text"])
+def _taken(data: plain.Bytes) -> Taken:
+    record = plain.from_bytes(data)
+    with contextlib.suppress(Exception):  # a dtype that this rank does not know
+        return _remade(plain.from_bytes(np.frombuffer(record["more"], np.uint8)))
+    return Taken(record["classes"], record["text"])
 
 
-def _nearest(classes: Sequence[type], text: str) -> BaseException:
-    """Return an exception of the first of the classes that can be made with this text."""
-    name = classes[0].__qualname__
-    made = (error for class_ in classes if (error := _made(class_, name, text)) is not None)
-    return next(made, None) or RemoteError(f"{name}: {text}")
+def _remade(record: dict[str, Any]) -> Taken:
+    return Taken(**{**record, "parts": [_remade(part) for part in record["parts"]]})
 
 
-def _made(class_: Any, name: str, text: str) -> BaseException | None:
-    """Return an exception of a class in the place of one of class ``name``; None if it cannot be made or is no help."""
-    if not isinstance(class_, type) or not issubclass(class_, Exception):
-        return None
-    if class_.__qualname__ != name:
-        if class_ is Exception:
-            return None
-        text = f"{name}: {text}"
-    # Without its constructor, which may want anything; some builtin classes have a text only with it.
-    for make in (class_.__new__, lambda c: c(text)):
-        with contextlib.suppress(Exception):
-            error: BaseException = make(class_)
-            error.args = (text,)
-            if str(error) == text or (isinstance(error, KeyError) and str(error) == repr(text)):
-                return error
-    return None
+def _candidates(taken: Taken, first: int) -> Iterator[BaseException | None]:
+    """Give from number ``first`` on what this rank can make of an exception."""
+    if first == 0:
+        yield None if taken.stands_in else make(plain.found_class(*taken.classes[0]), taken)
+    for module, name in taken.classes[max(0, first - 1) :]:
+        base = plain.found_class(module, name)
+        yield stand_in(base, taken) if isinstance(base, type) and issubclass(base, Exception) else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
-from fedmpi.runtime import launch
+from fedmpi.runtime import launch, waiting
 
 __all__ = ["BEFORE_ABORT", "abort_world", "check_thread", "initialise", "is_active", "load", "one_thread"]
 
@@ -51,6 +51,31 @@ def abort_world(code: int) -> None:
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
 
 
+def _begin(mpi: Any, level: int, errors: str) -> None:
+    """Call MPI_Init_thread without the interpreter's lock, so that another thread can say that this one waits.
+
+    mpi4py keeps the lock in it, and besides sets what errors do, and warns of another MPI's mpiexec, which `launch.check`
+    refuses.
+    """
+    try:
+        import ctypes
+
+        begin = ctypes.CDLL(mpi.__file__).MPI_Init_thread  # of the library that mpi4py is linked to
+    except (ImportError, OSError, AttributeError):
+        begin = None
+    if begin is None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "suspicious MPI execution environment", RuntimeWarning)
+            mpi.Init_thread(level)
+        return
+    if failed := begin(None, None, int(level), ctypes.byref(ctypes.c_int())):
+        raise mpi.Exception(failed)
+    handlers = {"exception": "ERRORS_RETURN", "abort": "ERRORS_ABORT", "fatal": "ERRORS_ARE_FATAL"}
+    if errors in handlers:
+        for comm in (mpi.COMM_SELF, mpi.COMM_WORLD):
+            comm.Set_errhandler(getattr(mpi, handlers[errors], mpi.ERRORS_ARE_FATAL))
+
+
 def load() -> Any:
     """Return mpi4py.MPI, initialised; check the launch before and after."""
     try:
@@ -71,11 +96,7 @@ def load() -> Any:
     if not MPI.Is_initialized():
         launch.check_library(library)
         level = mpi4py.rc.thread_level if mpi4py.rc.threads else "single"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "suspicious MPI execution environment", RuntimeWarning)
-            try:
-                MPI.Init_thread(getattr(MPI, f"THREAD_{level.upper()}"))
-            except RuntimeWarning as warning:
-                raise launch.LaunchError(str(warning)) from None
+        with waiting.announced():
+            _begin(MPI, getattr(MPI, f"THREAD_{level.upper()}"), mpi4py.rc.errors)
     launch.check(MPI.COMM_WORLD.Get_size(), library)
     return MPI

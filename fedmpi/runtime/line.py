@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from fedmpi.runtime import launch
+from fedmpi.runtime import forked, launch
 from fedmpi.runtime.stderr import say
 
 __all__ = ["drop", "enter", "finish", "is_busy", "wait"]
@@ -36,8 +36,13 @@ class _Line:
                 atexit.register(finish)
 
     def run(self) -> None:
+        process = os.getpid()
         while True:
-            _run(*self.jobs.get())
+            future, action = self.jobs.get()
+            _run(future, action)
+            if os.getpid() != process:  # a child that a body has forked: nobody gives it more to do
+                forked.end(future.exception())
+            del future, action
             self.jobs.task_done()
 
 
@@ -104,4 +109,4 @@ def _renew() -> None:
     _line = _Line()
 
 
-os.register_at_fork(after_in_child=_renew)
+forked.after_fork(_renew)

@@ -94,8 +94,8 @@ class ReferenceContext(Installable):
         try:
             returned = semantics.invoke(function, value)
         except Exception as error:
-            if error is semantics.told:
-                raise  # it says already where it arose
+            if error is semantics.told:  # it says already where it arose
+                raise failures.shared(error)  # noqa: B904  # the same error
             if isinstance(computation.expression, Kernel):
                 raise failures.noted(error)  # noqa: B904  # the same error
             raise failures.annotated(error, computation.name) from error
@@ -119,8 +119,10 @@ class ReferenceContext(Installable):
         return from_arrays(arrays, offsets, type_, batch_size, storage)
 
     def replicate(self, value: Any) -> Any:
-        """Return the value: there is one process."""
-        return value
+        """Return the value as several ranks would get it."""
+        from fedmpi.runtime.replicate import packed, unpacked
+
+        return unpacked(packed(value), value)
 
     @property
     def is_server(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.local.values import ArgumentError
-from fedmpi.runtime import alike, failures, line
+from fedmpi.runtime import alike, failures, forked, line
 from fedmpi.runtime.arguments import ClientError, refuse
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.header import UNKNOWN, Header
@@ -29,6 +29,10 @@ class _Turn:
     """
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Be free, in a process whose parent may have been in a call."""
         self._lock = threading.Lock()
         self._thread: int | None = None
 
@@ -49,6 +53,7 @@ class _Turn:
 
 
 _turn = _Turn()
+forked.after_fork(_turn.renew)
 
 
 class Round:
@@ -111,12 +116,22 @@ class Round:
             return None
         cause: BaseException
         try:
-            return action()
+            result = action()
         except ClientError as error:
             self.failed_client, cause = error.client, error.cause
         except Exception as error:
             cause = error
-        self.failure = refuse(self.name, cause) if isinstance(cause, ArgumentError) else cause
+        except BaseException as error:
+            if forked.is_child():
+                forked.end(error)
+            raise
+        else:
+            if forked.is_child():
+                forked.end(None)
+            return result
+        if forked.is_child():
+            forked.end(cause)
+        self.failure = refuse(self.name, cause) if issubclass(type(cause), ArgumentError) else failures.shared(cause)
         return None
 
     def agree(self, words: Words = NOTHING) -> Words:
@@ -154,6 +169,6 @@ class Round:
         # A class that one rank does not have, or cannot make, is raised by none: all can catch the same.
         best = -self.comm.arrive(-failures.best(data))
         self.agreed = True
-        if failure is not None and (best == 0 or self.comm.size == 1):
+        if failure is not None and best == 0:
             raise failure
-        raise failures.decode(data, best) from failure
+        raise failures.decode(data, best, trace=failure is None) from failure

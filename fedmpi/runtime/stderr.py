@@ -15,15 +15,22 @@ def keep_stderr(stream: TextIO) -> None:
     _kept_stderr = stream
 
 
+def stream() -> TextIO:
+    """Return where `say` writes to."""
+    return _kept_stderr or sys.stderr
+
+
 def is_silenced() -> bool:
     """Tell whether this rank's stderr has been silenced, so that only `say` is heard."""
     return _kept_stderr is not None
 
 
-def say(rank: int | None, text: str) -> None:
-    """Write `text` to stderr in one piece, each line after "[rank r]", of rank None as it is."""
+def say(rank: int | str | None, text: str) -> None:
+    """Write `text` to stderr in one piece, each line after "[rank r]", of rank None as it is.
+
+    `rank` may say more than its number.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
-        stream = _kept_stderr or sys.stderr
         head = "" if rank is None else f"[rank {rank}] "
-        stream.write("".join(f"{head}{line}\n" for line in text.rstrip("\n").split("\n")))
-        stream.flush()
+        stream().write("".join(f"{head}{line}\n" for line in text.rstrip("\n").split("\n")))
+        stream().flush()
