@@ -65,9 +65,10 @@ def _usable(place: str) -> Path:
 
     The rights of what is there already stay as they are.  Raises OSError for what cannot be used.
     """
-    path = Path(os.path.abspath(os.path.expanduser(place)))
-    if path.name.startswith("~") and place.startswith("~"):
-        raise NotADirectoryError(f"{place}: no home is known")
+    place = os.path.expanduser(place)
+    if place.startswith("~"):
+        raise NotADirectoryError(f"{place}: no such home is known")
+    path = Path(os.path.abspath(place))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (_own(path.stat()) and _own(path.lstat(), link=True)):
         path = path / f"fedmpi-{_user()}"

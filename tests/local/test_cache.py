@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numba
@@ -51,11 +53,20 @@ def folder(tmp_path, monkeypatch):
     cache.folder.cache_clear()
 
 
-def start(script, folder, **environment):
+def entries(folder, suffix=".nbc"):
+    """Return the files of compiled loops and bodies."""
+    return list(folder.glob(f"*/entry_*{suffix}"))
+
+
+def start(script, folder, *words, **environment):
     environment = {**os.environ, "FEDMPI_CACHE_DIR": str(folder), "NUMBA_DEBUG_CACHE": "1", **environment}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(fm.__file__).parents[1]), environment.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, str(script), *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -132,10 +143,10 @@ def test_no_change_of_a_program_meets_stale_code(folder):
         plain, compiled = value(1.5, scope, scope["computation"].expression.impl)
         assert compiled == pytest.approx(plain, rel=1e-6), (old, new)
         seen.add(compiled)
-    assert len(list(folder.glob("entry_*.py"))) == len(CHANGES)
+    assert len(entries(folder)) == len(CHANGES)
     defined(BODY)  # the same again: no new file
     defined("# moved\n\n" + BODY)  # nor for other line numbers
-    assert len(list(folder.glob("entry_*.py"))) == len(CHANGES)
+    assert len(entries(folder)) == len(CHANGES)
     assert len(seen) == len(CHANGES)
 
 
@@ -176,70 +187,106 @@ def ufunc(x):
 def test_what_cannot_be_hashed_is_compiled_without_a_file(folder):
     computation = fm.numba_computation(lambda x: ufunc(x) + 1, F32)
     assert computation(2.0) == 5
-    assert not list(folder.glob("entry_*.py")) if folder.exists() else True
+    assert not entries(folder)
     with pytest.raises(cache.Uncacheable):
         cache.fingerprint(lambda: ufunc)
     with pytest.raises(cache.Uncacheable):
         cache.fingerprint(object())
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc", ".py"])
-@pytest.mark.parametrize("damage", [b"", b"\x80\x05garbage", None])
+@pytest.mark.parametrize("suffix", [".nbc", ".lock"])
+@pytest.mark.parametrize("damage", [b"", b"\x80\x05garbage", None, "folder"])
 def test_a_damaged_file_is_survived_and_replaced(folder, suffix, damage):
     def define():
         computation = fm.numba_computation(lambda x: x * 7 + 1, F32)
         assert computation(2.0) == 15
-        return [p for p in folder.rglob("*") if p.suffix == suffix and not p.name.startswith(".")]
+        return entries(folder, suffix)
 
     (path,) = define()
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     define()  # survives
     (path,) = define()  # and what is there now is good again
-    if suffix == ".py":
-        assert path.read_bytes() == whole
-    else:
+    if suffix == ".nbc" and damage != "folder":
         assert len(path.read_bytes()) >= len(whole) // 2
 
 
-def test_folders_that_are_not_safe_are_not_used(tmp_path, monkeypatch):
-    def found(path):
-        monkeypatch.setenv("FEDMPI_CACHE_DIR", str(path))
-        cache.folder.cache_clear()
-        try:
-            return cache.folder()
-        finally:
-            cache.folder.cache_clear()
+def test_code_with_one_wrong_bit_is_not_run(folder):
+    """Code that can be unpickled may still be wrong."""
 
-    (tmp_path / "file").write_text("")
-    assert found(tmp_path / "file") is None
-    assert found(tmp_path / "file" / "below") is None
-    assert found(tmp_path / "new" / "deep") == tmp_path / "new" / "deep"
-    open_to_all = tmp_path / "open"
-    open_to_all.mkdir()
-    open_to_all.chmod(0o777)
-    assert found(open_to_all) == open_to_all
-    assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o700
-    (tmp_path / "link").symlink_to(open_to_all)
-    assert found(tmp_path / "link") == tmp_path / "link"
-    monkeypatch.setattr(os, "getuid", lambda: 12345)  # everything is somebody else's
-    assert found(open_to_all) is None
+    def define():
+        assert fm.numba_computation(lambda x: x * 7 + 2, F32)(2.0) == 16
+        return entries(folder)[0]
+
+    path = define()
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    path.write_bytes(damaged)
+    assert define().read_bytes() != bytes(damaged)
+
+
+def test_files_that_others_may_have_written_are_not_read(folder):
+    def define():
+        assert fm.numba_computation(lambda x: x * 7 + 3, F32)(2.0) == 17
+        return entries(folder)[0]
+
+    before = define()
+    number = before.stat().st_ino
+    before.chmod(0o666)
+    assert define().stat().st_ino != number
+    assert stat.S_IMODE(before.stat().st_mode) == 0o600
 
 
 def test_a_run_without_a_folder_compiles(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDMPI_CACHE_DIR", str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
     cache.folder.cache_clear()
-    assert fm.numba_computation(lambda x: x * 11, F32)(2.0) == 22
+    with pytest.warns(RuntimeWarning, match="FEDMPI_CACHE_DIR: compiled code is not kept: .*file"):
+        assert fm.numba_computation(lambda x: x * 11, F32)(2.0) == 22
     cache.folder.cache_clear()
 
 
-def test_a_full_disk_is_survived(folder, monkeypatch):
-    def full(*_):
+def test_a_folder_that_vanishes_is_survived(folder):
+    assert fm.numba_computation(lambda x: x * 12, F32)(2.0) == 24
+    shutil.rmtree(folder)
+    assert fm.numba_computation(lambda x: x * 12 + 1, F32)(2.0) == 25
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "replace"])
+def test_a_full_disk_is_survived(folder, monkeypatch, call):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_write", full)
+    monkeypatch.setattr(*((tempfile, "mkstemp") if call == "mkstemp" else (os, "replace")), full)
     assert fm.numba_computation(lambda x: x * 13, F32)(2.0) == 26
+    assert not [path for path in folder.rglob("*") if path.suffix == ".nbc" or path.name.startswith(".new")]
+
+
+def test_the_key_covers_sources_and_numbas_settings(tmp_path, monkeypatch):
+    keys = [cache.conditions()]
+    for name, value in [
+        ("OPT", 0),
+        ("BOUNDSCHECK", 1),
+        ("CPU_NAME", "generic"),
+        ("ENABLE_AVX", 0),
+        ("SLP_VECTORIZE", 1),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(numba.config, name, value)
+            keys.append(cache.conditions())
+    assert cache.conditions() == keys[0]
+    cache.versions.cache_clear()
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "tiles.py").write_text(text)
+        monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+        cache.versions.cache_clear()
+        keys.append(cache.conditions())
+    cache.versions.cache_clear()
+    assert len(set(keys)) == len(keys)
 
 
 THREADS = """
@@ -297,6 +344,47 @@ def test_errors_with_numbers_come_from_cached_kernels(tmp_path):
     for folder in ("a", "a", "b"):  # compiled; from the cache; compiled with kernels that come from theirs
         result, *_ = finish(start(script, tmp_path / folder))
         assert result == "{'softmax: label 2 in row 2 is outside 0..1'}"
+
+
+def test_what_is_damaged_heals_kernels_too(folder, tmp_path):
+    script = tmp_path / "raising.py"
+    script.write_text(RAISING)
+    assert "data saved" in start(script, folder).communicate(timeout=100)[0]
+    for number, path in enumerate(folder.rglob("*.nbc")):
+        whole = path.read_bytes()
+        path.write_bytes([b"", whole[:100], os.urandom(3000), whole[:-1] + b"?"][number % 4])
+    for saves in (True, False):
+        said, _ = start(script, folder).communicate(timeout=100)
+        assert said.endswith("{'softmax: label 2 in row 2 is outside 0..1'}\n")
+        assert ("data saved" in said) == saves
+
+
+MEAN = """
+import os
+import numpy as np
+import fedmpi as fm
+assert fm.__file__.startswith(os.getcwd())
+f = fm.numba_computation(lambda x: x + np.float32(1), np.float32)
+mean = fm.federated_computation(lambda x: fm.federated_mean(fm.federated_map(f, x)), fm.type_at_clients(np.float32))
+print(mean([1.0, 3.0]))
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_an_installation_that_cannot_be_written(tmp_path, named):
+    """A folder whose __pycache__ is a file takes no cache, whoever runs this; nor does a home that is a file."""
+    shutil.copytree(Path(fm.__file__).parent, tmp_path / "fedmpi", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "fedmpi" / "local" / "__pycache__", tmp_path / "home"):
+        path.write_text("")
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    environment |= {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment["FEDMPI_CACHE_DIR"] = str(tmp_path / "cache") if named else ""
+    done = subprocess.run(
+        [sys.executable, "-c", MEAN], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout == "3.0\n", done.stderr
+    assert bool(list((tmp_path / "cache").rglob("*.nbc"))) == named
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(["cache"] if named else []), "fedmpi", "home"]
 
 
 RECURSIVE = """
@@ -371,6 +459,64 @@ def test_code_that_two_processes_compiled_meets_in_a_third(folder, tmp_path):
         assert done.stdout == expected, done.stderr
 
 
+WORKERS = """
+import math, os, sys
+import fedmpi as fm
+import numba
+import numpy as np
+
+HOW, KS = sys.argv[1], [int(k) for k in sys.argv[2:]]
+
+def make(k):
+    line = "    y = math.sin(y * {0}.5) + math.cos(x + {0}.25) * K\\n    if y > 1e9: y = y / {0}.5"
+    lines = [line.format(i) for i in range(1, 40)]  # so many that it is not inlined
+    scope = {"math": math, "K": float(k), "__name__": __name__}
+    exec("\\n".join(["def big(x):", "    y = x", *lines, "    return y * 0.0 + K"]), scope)
+    big = numba.njit(scope["big"]) if HOW in ("njit", "early") else scope["big"]
+    if HOW == "early" and len(KS) == 1:
+        big(1.0)
+    return fm.numba_computation(lambda x: big(x) + big(x + 1.0) + big(x - 1.0), np.float64)
+
+def report(k):
+    if make(k)(10.0) != 3 * k:
+        print("wrong", k)
+
+def child(function, *arguments):
+    pid = os.fork()
+    if pid == 0:
+        function(*arguments)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+if HOW.startswith("fork"):
+    fm.numba_computation(lambda x: x + 1.0, np.float64)(1.0)
+for k in KS:
+    if HOW == "fork":
+        child(report, k)
+    elif HOW == "fork of fork":
+        child(child, report, k)
+    else:
+        report(k)
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "fork of fork", "njit", "early"])
+def test_what_several_processes_stored_is_each_ones_own(folder, tmp_path, how):
+    """Two functions of one name, by Numba's numbers the same: forked; or compiled before fedmpi was there."""
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+
+    def run(*words):
+        process = start(script, folder, *words, NUMBA_DEBUG_CACHE="0")
+        assert process.communicate(timeout=100)[0] == ""
+
+    for ks in (["2", "3"],) if how.startswith("fork") else (["2"], ["3"]):
+        run(how, *ks)
+    assert len(entries(folder)) == {"fork": 3, "fork of fork": 3, "njit": 2, "early": 0}[how]
+    run("njit" if how in ("njit", "early") else "load", "2", "3")
+
+
 UNTRIED = """
 import numba
 
@@ -398,7 +544,6 @@ def test_a_version_of_numba_that_was_not_tried(folder, tmp_path):
     script = tmp_path / "untried.py"
     script.write_text(UNTRIED)
     environment = {**os.environ, "FEDMPI_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(fm.__file__).parents[1])}
-    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "kernels")  # those of the package may be of the other kind
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=100

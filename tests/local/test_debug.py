@@ -285,3 +285,38 @@ def test_errors_name_the_batch(debug):
     program = fm.federated_computation(lambda b: fm.sequence_reduce(b, 0.0, step), fm.SequenceType(BATCH))
     with pytest.raises(ValueError, match=r"lambda, batch 1, in step \(test_debug\.py:\d+\): a negative y"):
         program(BATCHES)
+
+
+def test_numba_switched_off_is_one_error(monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(RuntimeError, match=r"NUMBA_DISABLE_JIT is set.*: unset it"):
+        fm.federated_computation(lambda x: fm.sequence_sum(x), fm.SequenceType(F32))([1.0])
+    with pytest.raises(TypeError, match=r"<lambda>: Numba cannot compile this: NUMBA_DISABLE_JIT .*\n  at test_debug"):
+        fm.numba_computation(lambda x: x + F32(3), F32)
+    with fm.debug():
+        assert fm.numba_computation(lambda x: x + F32(3), F32)(1.0) == 4
+
+
+SWITCHED_OFF = """
+import sys
+import fedmpi as fm
+for words in (["info"], ["tutorial"]):
+    from fedmpi.cli.main import main
+    print(main(words))
+try:
+    fm.kernels
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_numba_switched_off_for_commands_and_kernels():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", SWITCHED_OFF], env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("threads") and "NUMBA_DISABLE_JIT" in line for line in lines)
+    assert lines[-3] == "0", done.stderr
+    assert lines[-2] == "1"
+    assert lines[-1].startswith("NUMBA_DISABLE_JIT is set")
+    assert done.stderr.startswith("fedmpi tutorial: NUMBA_DISABLE_JIT is set")
+    assert done.stderr.count("\n") == 1

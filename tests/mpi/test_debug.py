@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -70,3 +71,16 @@ def test_errors_in_user_code(comm):
             program([1.0, -1.0, -2.0])
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
+
+
+def test_numba_switched_off(comm, monkeypatch):
+    """The same error on all ranks, before anything is sent."""
+
+    def mean():
+        return fm.federated_computation(lambda x: fm.federated_mean(x), fm.type_at_clients(np.float32))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.config, "DISABLE_JIT", 1)
+        with pytest.raises(RuntimeError, match="NUMBA_DISABLE_JIT is set"):
+            mean()([1.0, 2.0])
+    assert fm.replicate(mean()([1.0, 2.0])) == 1.5
