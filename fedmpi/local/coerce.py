@@ -23,11 +23,12 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.callee import OPTIONS, callee
 from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
+from fedmpi.local.kernel import jit
 from fedmpi.local.numba_types import SequenceValue, retyped
 from fedmpi.local.read_only import read_only
 from fedmpi.local.records import element_names, record_of
 from fedmpi.local.stored_rows import StoredRows
-from fedmpi.local.values import ShapeError, UnequalShapesError
+from fedmpi.local.value_errors import IntegerDoesNotFit, ShapeError, UnequalShapesError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
 
@@ -160,6 +161,30 @@ def _same_kind(dtype: np.dtype[Any], value: Any) -> bool:
     return _kind_of(value) == ("i" if dtype.kind in "iu" else dtype.kind)
 
 
+def _limits(found: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the least and the greatest integer of a dtype, each None where no integer of a Numba type exceeds it.
+
+    They are of the Numba type: it would compare uint64 and int64 as floats.
+    """
+    if dtype.kind not in "iu":
+        return None, None
+    own, limits = np.dtype(str(types.unliteral(found))).type, np.iinfo(dtype)
+    low = own(limits.min) if limits.min > np.iinfo(own).min else None
+    return low, own(limits.max) if limits.max < np.iinfo(own).max else None
+
+
+@jit
+def outside_of(array: Any, low: Any, high: Any) -> Any:
+    """Return where an array has its first integer below ``low`` or above ``high``, each None for no limit; else -1."""
+    flat = array.ravel()
+    for i in range(flat.size):
+        if low is not None and flat[i] < low:
+            return i
+        if high is not None and flat[i] > high:
+            return i
+    return -1
+
+
 def _cast(dtype: np.dtype[Any]) -> Any:
     return bool if dtype.kind == "b" else dtype.type
 
@@ -180,7 +205,16 @@ def _edge_text(
         case TensorType(dtype, shape) if shape == ():
             scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
             _expect(_same_kind(dtype, scalar), type_, value, label)
-            return f"{_named(scope, 'cast', _cast(dtype))}({text}{'[()]' * isinstance(value, types.Array)})"
+            text += "[()]" * isinstance(value, types.Array)
+            low, high = (_named(scope, "limit", limit) for limit in _limits(scalar, dtype))
+            outside = [f"{text} < {n}" for n in (low,) if scope[n] is not None]
+            outside += [f"{text} > {n}" for n in (high,) if scope[n] is not None]
+            if outside:
+                lines.append(f"if {' or '.join(outside)}:")
+                lines.append(
+                    f"    raise {_named(scope, 'DoesNotFit', IntegerDoesNotFit)}({label!r}, '{type_}', {text})"
+                )
+            return f"{_named(scope, 'cast', _cast(dtype))}({text})"
         case TensorType():
             return _array_text(text, value, type_, label, own, lines, scope)
         case StructType():
@@ -232,6 +266,12 @@ def _array_text(
     if value.layout != "C":
         text = f"{_named(scope, 'ordered', np.ascontiguousarray)}({text})" if value.layout == "F" else f"{text}.copy()"
     if value.dtype != from_dtype(type_.dtype):
+        limits = _limits(value.dtype, type_.dtype)
+        if limits != (None, None):
+            low, high = (_named(scope, "limit", limit) for limit in limits)
+            lines.append(f"found = {_named(scope, 'outside', outside_of)}({text}, {low}, {high})")
+            error = _named(scope, "DoesNotFit", IntegerDoesNotFit)
+            lines.append(f"if found >= 0:\n        raise {error}({label!r}, '{type_}', {text}.ravel()[found])")
         return f"{text}.astype({_named(scope, 'dtype', type_.dtype.type)})"
     if own and not value.mutable and value.layout == "C":
         return f"{text}.copy()"  # whatever is read-only may be an argument or a view of one

@@ -17,10 +17,12 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.inline_closurecall import length_of_iterator
 from numba.core.ir_utils import mk_unique_var
 from numba.core.registry import cpu_target
+from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import InlineClosureLikes
 
 from fedmpi.local.callee import CalleeCompiler, callee
 from fedmpi.local.in_place import consuming_call, consuming_form, resolved
+from fedmpi.local.integers import IntegersAsNumPy
 from fedmpi.local.numba_types import length_of_iterator as our_length_of_iterator
 from fedmpi.local.records import record_class
 
@@ -28,29 +30,44 @@ Pairs = list[tuple[str, Any]]
 
 
 def compile_body(
-    function: Any, boundscheck: bool, helpers: dict[Any, Any] | None = None, *, consumed: str | None = None
+    function: Any,
+    boundscheck: bool,
+    helpers: dict[Any, Any] | None = None,
+    *,
+    consumed: str | None = None,
+    weak: dict[str, Any] | None = None,
 ) -> Any:
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
     ``helpers`` holds the dispatchers of those: one for each function and body.  ``consumed`` names a parameter that the
-    body's kernel may write into (see `in_place`).
+    body's kernel may write into (see `in_place`); ``weak`` says which parameters are integers of Python's (see
+    `integers`).
     """
     known = {} if helpers is None else helpers
+    facts: dict[Any, Any] = {}
 
     class BodyCompiler(CalleeCompiler):
         def add_passes(self, pipeline: Any) -> None:
-            self.state.compile_helper = lambda helper: _helper(helper, boundscheck, known)
-            self.state.consumed = consumed
+            self.state.compile_helper = lambda helper, weak=None: _helper(helper, boundscheck, known, weak or {})
+            self.state.consumed, self.state.is_helper = consumed, helpers is not None
+            self.state.facts, self.state.weak_parameters = facts, weak or {}
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
+            pipeline.add_pass_after(IntegersAsNumPy, NopythonTypeInference)
 
-    made = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
+    dispatcher = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
+    dispatcher.fedmpi_facts, dispatcher.fedmpi_weak = facts, weak or {}
     if consumed is None:
-        known[function] = made  # it may call itself
-    return made
+        known[_form(function, weak or {})] = dispatcher  # it may call itself
+    return dispatcher
 
 
-def _helper(function: Any, boundscheck: bool, known: dict[Any, Any]) -> Any:
-    return known[function] if function in known else compile_body(function, boundscheck, known)
+def _form(function: Any, weak: dict[str, Any]) -> Any:
+    return function, frozenset(weak.items())
+
+
+def _helper(function: Any, boundscheck: bool, known: dict[Any, Any], weak: dict[str, Any]) -> Any:
+    form = _form(function, weak)
+    return known[form] if form in known else compile_body(function, boundscheck, known, weak=weak)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

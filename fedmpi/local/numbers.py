@@ -13,7 +13,7 @@ import numpy as np
 
 from fedmpi.language.arrays import beyond_numbers
 from fedmpi.language.types import TensorType
-from fedmpi.local.value_errors import ArgumentError, DoesNotFitError, describe
+from fedmpi.local.value_errors import ArgumentError, DoesNotFitError, describe, shown_range
 
 Array = np.ndarray[Any, Any]
 _PYTHON = (bool, int, float, complex)
@@ -39,11 +39,6 @@ def refuse_more_than_numbers(value: Any, type_: TensorType | str) -> None:
     """Raise `ArgumentError` for a masked array and its like: see `beyond_numbers`."""
     if (more := beyond_numbers(value)) is not None:
         raise ArgumentError(str(type_), *more)
-
-
-def shown_range(dtype: np.dtype[Any]) -> str:
-    """Say which integers a dtype holds."""
-    return f"{dtype.name} holds {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
 
 
 def _of_list(value: list[Any] | tuple[Any, ...], type_: TensorType, safe: bool) -> Array:

@@ -61,6 +61,20 @@ class UnequalShapesError(ValueError):
         return self._text
 
 
+class IntegerDoesNotFit(OverflowError):  # noqa: N818 - it is never seen: see __new__
+    """Makes the OverflowError of compiled code in Python: to put numbers into a text would take Numba a second."""
+
+    def __new__(cls, label: str, expected: str, found: int) -> Any:
+        dtype = np.dtype(expected.partition("[")[0])
+        text = f"{label}: " if label else ""
+        return OverflowError(f"{text}expected {expected}, found {describe(found)} ({shown_range(dtype)})")
+
+
+def shown_range(dtype: np.dtype[Any]) -> str:
+    """Say which integers a dtype holds."""
+    return f"{dtype.name} holds {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+
+
 def describe(value: Any) -> str:
     """Say in a few words what a Python value is."""
     if (more := beyond_numbers(value)) is not None:
