@@ -14,8 +14,9 @@ import numpy as np
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
+from fedmpi.local.given import as_given
 from fedmpi.local.python_form import interpreted
-from fedmpi.local.values import ArgumentError, as_record, cast_result
+from fedmpi.local.values import ArgumentError, cast_result
 
 
 class LocalBody:
@@ -41,15 +42,15 @@ class LocalBody:
         raise TypeError(f"{self.name} is a python_computation: compiled code cannot call it")
 
     def python_arguments(self, argument: Any) -> list[Any]:
-        """Return the arguments for the Python function, structs as records."""
+        """Return the arguments for the Python function, which are its own."""
         parameter = self.type.parameter
         if parameter is None:
             return []
         if self.fields is None:
-            return [as_record(argument, parameter)]
+            return [as_given(argument, parameter)]
         assert isinstance(parameter, StructType)
         types = list(parameter)
-        return [as_record(argument[i], types[i]) for i in self.fields]
+        return [as_given(argument[i], types[i]) for i in self.fields]
 
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""

@@ -21,6 +21,7 @@ from fedmpi.language.to_type import read_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody, PythonBody
 from fedmpi.local.debugging import debugging
+from fedmpi.local.freezing import still
 from fedmpi.local.infer import infer_result
 from fedmpi.local.randomness import uses_random
 
@@ -49,7 +50,8 @@ def _numba(
         )
     declared: Type = read_type(result) if result is not None else TensorType(np.int32)
     body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
-    body.parameters, body.given, body.keywords = bound.names, given, keywords
+    body.parameters, body.given = bound.names, tuple(map(still, given))
+    body.keywords = {name: still(value) for name, value in keywords.items()}
     if result is None:
         body.type = FunctionType(bound.type, infer_result(body))
     _refuse_placements(name, where, body.type.result)

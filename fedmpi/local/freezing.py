@@ -60,6 +60,11 @@ def _frozen(
     return made
 
 
+def still(value: Any) -> Any:
+    """Return a constant as it is now: of an array a read-only copy."""
+    return _still(value, _same, {})
+
+
 def _still(value: Any, convert: Callable[[Any], Any], done: dict[int, types.FunctionType]) -> Any:
     if isinstance(value, np.ndarray):
         value = value.copy(order="K")

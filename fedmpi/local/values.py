@@ -18,7 +18,8 @@ from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import PackedSequence, conformed_sequence, is_text, pack
-from fedmpi.local.records import element_names, names_of, python_record_class
+from fedmpi.local.given import GivenSequence
+from fedmpi.local.records import element_names
 
 
 class ArgumentError(TypeError):
@@ -278,7 +279,7 @@ def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:
         if not element.is_assignable_from(value.column.type):
             raise ArgumentError(str(type_), f"{value.column.type}*")
         return conformed_sequence(value, element)
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | GivenSequence):
         raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
     members = []
     for i, member in enumerate(value):
@@ -354,7 +355,7 @@ def cast_result(value: Any, type_: Type) -> Any:
                     raise error.inside(name if name is not None else f"element {i}") from None
             return tuple(out)
         case SequenceType(element):
-            if not isinstance(value, PackedSequence | list | tuple):
+            if not isinstance(value, PackedSequence | GivenSequence | list | tuple):
                 raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
             members = []
             for i, member in enumerate(value):
@@ -364,19 +365,6 @@ def cast_result(value: Any, type_: Type) -> Any:
                     raise error.inside(f"element {i}") from None
             return PackedSequence(pack(element, members), 0, len(members))
     return normalise(value, type_)
-
-
-def as_record(value: Any, type_: Type) -> Any:
-    """Return a normalised value as a Python body sees it: structs as records, sequences as lists."""
-    match type_:
-        case StructType():
-            record = python_record_class(names_of(type_), type_.python_container)
-            return record(*(as_record(v, t) for v, t in zip(value, type_, strict=True)))
-        case SequenceType(element):
-            return [as_record(v, element) for v in value]
-        case TensorType() if isinstance(value, np.ndarray):
-            return _readonly(value)  # others may have it too, what was computed before included
-    return value
 
 
 def present(value: Any, type_: Type) -> Any:
