@@ -67,6 +67,10 @@ class LocalBody:
     def __call__(self, argument: Any) -> Any:
         try:
             return self.interpret(argument)
+        except GeneratorExit as error:  # to the caller no error: ranks would part
+            made = RuntimeError(f"GeneratorExit: {error}")
+            note_kernel(made, self)
+            raise made from error
         except Exception as error:
             note_kernel(error, self)
             raise

@@ -79,7 +79,8 @@ def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tu
 def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None) -> Computation:
     """Make a computation of a Python function that is run as it is, for whatever Numba cannot compile.
 
-    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.
+    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.  It gets copies of its
+    arguments, and what it returns is copied: memory that it writes to is its own.
     """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)

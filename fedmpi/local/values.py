@@ -98,9 +98,8 @@ def normalise(value: Any, type_: Type) -> Any:
             return _text(value, type_) if is_text(type_) else _tensor(value, type_)
         case StructType():
             parts = struct_parts(value, type_)
-            return tuple(
-                _inside(name, i, part, t) for i, ((name, t), part) in enumerate(zip(type_.items(), parts, strict=True))
-            )
+            named = enumerate(zip(type_.items(), parts, strict=True))
+            return tuple([_inside(name, i, part, t) for i, ((name, t), part) in named])
         case SequenceType(element):
             return _sequence(value, type_, element)
         case FunctionType():
