@@ -16,12 +16,12 @@ F32, I32 = np.float32, np.int32
 S = fm.SequenceType(F32)
 fc, clients, server, python = fm.federated_computation, fm.type_at_clients, fm.type_at_server, fm.python_computation
 ERRORS = {"stop": StopIteration, "async stop": StopAsyncIteration, "exit": GeneratorExit}
-raised: list[type[BaseException]] = [StopIteration]
+raised: dict[str, type[BaseException]] = {"class": StopIteration}
 
 
 def fail_at(x, wanted):
     if x == wanted:
-        raise raised[0]("mine")
+        raise raised["class"]("mine")
     return x
 
 
@@ -69,7 +69,6 @@ AT_CLIENTS = {
            clients((I32, [1])), server(F32)),
         [np.array([i], I32) for i in (1, 2, 3)], F32(0),
     ),
-    "compiled": (fc(lambda x: fm.federated_sum(fm.federated_map(compiled, x)), AT), VALUES),
 }  # fmt: skip
 AT_SERVER = {
     "map": (fc(lambda x: fm.federated_map(fails, x), server(F32)), F32(5)),
@@ -91,15 +90,20 @@ def context(request, comm):
 @pytest.mark.parametrize("name", AT_CLIENTS)
 def test_of_a_client(comm, context, name, kind, monkeypatch):
     program, *arguments = AT_CLIENTS[name]
-    if name == "compiled" and kind != "stop":
-        pytest.skip("it raises what it was compiled with")
-    monkeypatch.setitem(raised, 0, ERRORS[kind])
+    monkeypatch.setitem(raised, "class", ERRORS[kind])
     wanted = RuntimeError if kind == "exit" else ERRORS[kind]  # no error to Python, but one to the ranks
     text = raises_everywhere(comm, wanted, lambda: program(*arguments))
     assert f": client {0 if name == 'eval' else 1}" in text
     assert " at test_stop_iteration.py:" in text
     assert text.endswith("GeneratorExit: mine" if kind == "exit" else "mine")
     assert ("batch 1" in text) == name.startswith("sequence")
+
+
+def test_of_compiled_code(comm, context):
+    program = fc(lambda x: fm.federated_sum(fm.federated_map(compiled, x)), AT)
+    text = raises_everywhere(comm, StopIteration, lambda: program(VALUES))
+    assert ": client 1 of x (rank " in text
+    assert "in compiled (test_stop_iteration.py:" in text
 
 
 @pytest.mark.parametrize("name", AT_SERVER)
