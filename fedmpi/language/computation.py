@@ -150,7 +150,7 @@ class PolymorphicComputation(FunctionSource):
         with reporting(self.name):
             args, kwargs = self._bound(args, kwargs)
             if current_scope() is not None:
-                args = tuple(embed(arg, None, f"argument {i}") for i, arg in enumerate(args))
+                args = tuple([embed(arg, None, f"argument {i}") for i, arg in enumerate(args)])
                 kwargs = {name: embed(arg, None, name) for name, arg in kwargs.items()}
             found = [(None, type_of(arg)) for arg in args] + [(n, type_of(arg)) for n, arg in kwargs.items()]
             if any(type_ is None for _, type_ in found):

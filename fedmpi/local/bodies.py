@@ -17,10 +17,11 @@ from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
+from fedmpi.local.given import as_given
 from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.python_form import interpreted
 from fedmpi.local.value_errors import ArgumentError, DoesNotFitError
-from fedmpi.local.values import as_record, cast_result
+from fedmpi.local.values import cast_result
 
 
 class LocalBody:
@@ -47,15 +48,15 @@ class LocalBody:
         raise TypeError(f"{self.name} is a python_computation: compiled code cannot call it")
 
     def python_arguments(self, argument: Any) -> list[Any]:
-        """Return the arguments for the Python function, structs as records."""
+        """Return the arguments for the Python function, which are its own."""
         parameter = self.type.parameter
         if parameter is None:
             return []
         if self.fields is None:
-            return [as_record(argument, parameter)]
+            return [as_given(argument, parameter)]
         assert isinstance(parameter, StructType)
         types = list(parameter)
-        return [as_record(argument[i], types[i]) for i in self.fields]
+        return [as_given(argument[i], types[i]) for i in self.fields]
 
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""
@@ -74,6 +75,10 @@ class LocalBody:
     def __call__(self, argument: Any) -> Any:
         try:
             return self.interpret(argument)
+        except GeneratorExit as error:  # to the caller no error: ranks would part
+            made = RuntimeError(f"GeneratorExit: {error}")
+            note_kernel(made, self)
+            raise made from error
         except Exception as error:
             note_kernel(error, self)
             raise

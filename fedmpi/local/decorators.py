@@ -21,6 +21,7 @@ from fedmpi.language.to_type import read_type
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
 from fedmpi.local.bodies import NumbaBody, PythonBody
 from fedmpi.local.debugging import debugging
+from fedmpi.local.freezing import still
 from fedmpi.local.infer import infer_result
 from fedmpi.local.numbers import refuse_more_than_numbers
 from fedmpi.local.randomness import uses_random
@@ -59,7 +60,8 @@ def _numba(
         body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
     except ArgumentError as error:
         raise TypeError(f"{name}: {error}\n  at {where}") from None
-    body.parameters, body.given, body.keywords = bound.names, given, keywords
+    body.parameters, body.given = bound.names, tuple(map(still, given))
+    body.keywords = {name: still(value) for name, value in keywords.items()}
     if result is None:
         body.type = FunctionType(bound.type, infer_result(body))
     _refuse_placements(name, where, body.type.result)
@@ -87,7 +89,8 @@ def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tu
 def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None) -> Computation:
     """Make a computation of a Python function that is run as it is, for whatever Numba cannot compile.
 
-    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.
+    Its parameters are declared as for `numba_computation`, and ``result=`` must be given.  It gets copies of its
+    arguments, and what it returns is copied: memory that it writes to is its own.
     """
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)

@@ -70,6 +70,11 @@ def _frozen(
     return made
 
 
+def still(value: Any) -> Any:
+    """Return a constant as it is now: of an array a read-only copy."""
+    return _still("", value, _same, {})
+
+
 def _decorated(value: Any) -> bool:
     """Say whether what a function's own name stands for is yet to be replaced by what its decorator makes of it."""
     return value is None or isinstance(value, Computation)

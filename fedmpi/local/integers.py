@@ -33,6 +33,7 @@ _SHIFTS = (operator.lshift, operator.rshift)
 _EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 _ROUNDS = 6
 import os
+
 DEBUG=os.environ.get("DBG")
 
 

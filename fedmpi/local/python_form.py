@@ -11,7 +11,8 @@ from fedmpi.language.calls import pack_args
 from fedmpi.language.computation import Computation
 from fedmpi.local.compile_errors import not_compiled
 from fedmpi.local.freezing import frozen
-from fedmpi.local.values import as_record, cast_result
+from fedmpi.local.given import as_given
+from fedmpi.local.values import cast_result
 
 
 def called(value: Any) -> Any:
@@ -28,7 +29,7 @@ def called(value: Any) -> Any:
             raise AttributeError(not_compiled(value))
         argument = pack_args(body.type.parameter, args, keywords)
         packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter, infinite=True)
-        return as_record(body(packed), body.type.result)
+        return as_given(body(packed), body.type.result)
 
     return run
 

@@ -18,8 +18,9 @@ from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import PackedSequence, conformed_sequence, is_text, pack
+from fedmpi.local.given import GivenSequence
 from fedmpi.local.numbers import check_range, numbers, refuse_more_than_numbers
-from fedmpi.local.records import element_names, names_of, python_record_class
+from fedmpi.local.records import element_names
 from fedmpi.local.value_errors import ArgumentError as ArgumentError
 from fedmpi.local.value_errors import DoesNotFitError
 from fedmpi.local.value_errors import ShapeError as ShapeError
@@ -36,9 +37,8 @@ def normalise(value: Any, type_: Type) -> Any:
             return _text(value, type_) if is_text(type_) else _tensor(value, type_)
         case StructType():
             parts = struct_parts(value, type_)
-            return tuple(
-                _inside(name, i, part, t) for i, ((name, t), part) in enumerate(zip(type_.items(), parts, strict=True))
-            )
+            named = enumerate(zip(type_.items(), parts, strict=True))
+            return tuple([_inside(name, i, part, t) for i, ((name, t), part) in named])
         case SequenceType(element):
             return _sequence(value, type_, element)
         case FunctionType():
@@ -178,7 +178,7 @@ def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:
         if not element.is_assignable_from(value.column.type):
             raise ArgumentError(str(type_), f"{value.column.type}*")
         return conformed_sequence(value, element)
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | GivenSequence):
         raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
     members = []
     for i, member in enumerate(value):
@@ -244,12 +244,10 @@ def cast_result(value: Any, type_: Type, *, infinite: bool = False) -> Any:
             return _readonly(np.array(_in_dtype(array, type_, value, infinite=infinite), dtype=dtype, order="C"))
         case StructType():
             parts = struct_parts(value, type_)
-            return tuple(
-                _cast_part(name if name is not None else f"element {i}", part, t, infinite)
-                for i, ((name, t), part) in enumerate(zip(type_.items(), parts, strict=True))
-            )
+            named = enumerate(zip(type_.items(), parts, strict=True))
+            return tuple([_cast_part(f"element {i}" if n is None else n, part, t, infinite) for i, ((n, t), part) in named])
         case SequenceType(element):
-            if not isinstance(value, PackedSequence | list | tuple):
+            if not isinstance(value, PackedSequence | GivenSequence | list | tuple):
                 raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
             members = [_cast_part(f"element {i}", member, element, infinite) for i, member in enumerate(value)]
             return PackedSequence(pack(element, members), 0, len(members))
@@ -261,19 +259,6 @@ def _cast_part(place: str, value: Any, type_: Type, infinite: bool) -> Any:
         return cast_result(value, type_, infinite=infinite)
     except ArgumentError as error:
         raise error.inside(place) from None
-
-
-def as_record(value: Any, type_: Type) -> Any:
-    """Return a normalised value as a Python body sees it: structs as records, sequences as lists."""
-    match type_:
-        case StructType():
-            record = python_record_class(names_of(type_), type_.python_container)
-            return record(*(as_record(v, t) for v, t in zip(value, type_, strict=True)))
-        case SequenceType(element):
-            return [as_record(v, element) for v in value]
-        case TensorType() if isinstance(value, np.ndarray):
-            return _readonly(value)  # others may have it too, what was computed before included
-    return value
 
 
 def present(value: Any, type_: Type) -> Any:

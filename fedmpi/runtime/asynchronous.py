@@ -50,7 +50,10 @@ class AsyncContext(Installable):
         def run() -> Any:
             # What the bodies of local computations call is part of this call, and waits for nothing.
             with get_context_stack().install(self.context):
-                return self.context.invoke(computation, _given(argument), resident=resident)
+                try:
+                    return self.context.invoke(computation, _given(argument), resident=resident)
+                except StopIteration as error:  # to those who await it, the end of the call
+                    raise RuntimeError(f"StopIteration: {error}") from error
 
         action = functools.partial(contextvars.copy_context().run, called_at, where, run)
         return AsyncCall(line.enter(action), f"{computation.name} at {where}")
@@ -66,7 +69,7 @@ def _given(argument: Any) -> Any:
     if isinstance(argument, AsyncCall):
         return argument.result()
     if type(argument) is tuple and any(isinstance(part, AsyncCall) for part in argument):
-        return tuple(part.result() if isinstance(part, AsyncCall) else part for part in argument)
+        return tuple([part.result() if isinstance(part, AsyncCall) else part for part in argument])
     return argument
 
 

@@ -223,10 +223,8 @@ def _normalised(argument: Any, type_: Type, path: tuple[str, ...] = ()) -> Any:
         return function_value(argument, type_, path)
     if isinstance(type_, StructType) and contains(type_, FunctionType):
         items = zip(type_.items(), struct_parts(argument, type_), strict=True)
-        return tuple(
-            _normalised(part, t, (*path, name if name is not None else str(i)))
-            for i, ((name, t), part) in enumerate(items)
-        )
+        named = [(t, part, name if name is not None else str(i)) for i, ((name, t), part) in enumerate(items)]
+        return tuple([_normalised(part, t, (*path, name)) for t, part, name in named])
     return check(argument, type_, path) if path else normalise(argument, type_)
 
 

@@ -173,7 +173,10 @@ def _next(type_: Type, values: Any) -> Any:
 
 
 class _Reference(Interpreter):
-    """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server."""
+    """The interpreter with placements: an `AtClients` for each value at the clients, the value itself at the server.
+
+    Functions of the user's are called in lists, not in generators, which turn a `StopIteration` into another error.
+    """
 
     def __init__(
         self, clients: int | None, raises_nonfinite: bool, name: str, arguments: list[str], cohort: Indices | None
@@ -205,7 +208,7 @@ class _Reference(Interpreter):
                 if expr.type.all_equal:
                     return Everywhere(self._at_server(expr, function, value.value))
                 members = self.members(value)
-                return AtClients(tuple(self._for_client(expr, function, m, i) for i, m in enumerate(members)))
+                return AtClients(tuple([self._for_client(expr, function, m, i) for i, m in enumerate(members)]))
             case "federated_zip":
                 if expr.type.placement is not CLIENTS:
                     return args[0]
@@ -230,9 +233,9 @@ class _Reference(Interpreter):
             case "federated_eval":
                 if expr.type.placement is not CLIENTS:
                     return self._at_server(expr, args[0], None)
-                return AtClients(tuple(self._for_client(expr, args[0], None, i) for i in range(self.count())))
+                return AtClients(tuple([self._for_client(expr, args[0], None, i) for i in range(self.count())]))
             case "federated_select" | "federated_secure_select":
-                return AtClients(tuple(self._selected(expr, args, i) for i in range(self.count())))
+                return AtClients(tuple([self._selected(expr, args, i) for i in range(self.count())]))
             case "federated_secure_sum" | "federated_secure_sum_bitwidth" | "federated_secure_modular_sum":
                 limits = limits_of(expr.op, args[1], expr.type.member, self.count())
                 return reference_sums.secure(expr.op, self.members(args[0]), iter(limits), expr.type.member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def test_sequences_are_lists_of_records():
 
     @fm.python_computation(fm.SequenceType(batch), result=fm.SequenceType(batch))
     def doubled(batches):
-        assert type(batches) is list
+        assert isinstance(batches, collections.abc.Sequence)
         assert all(b["x"] is b.x is b[0] for b in batches)
         return [{"y": b.y, "x": b.x * 2} for b in batches]
 

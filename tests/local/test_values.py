@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import fedmpi as fm
 from fedmpi.local.columns import PackedSequence
-from fedmpi.local.values import ArgumentError, ShapeError, as_record, cast_result, describe, normalise, present
+from fedmpi.local.given import as_given
+from fedmpi.local.values import ArgumentError, ShapeError, cast_result, describe, normalise, present
 
 F32, I32 = np.float32, np.int32
 T = fm.TensorType
@@ -173,8 +174,8 @@ def test_structs_bind_by_name_and_sequences_by_position(value):
 
 
 def test_records_go_through():
-    assert normalise(as_record((I32(1), F32(2)), PAIR), PAIR) == (1, 2)
-    assert normalise(as_record((F32(2), I32(1)), fm.to_type(OrderedDict(b=F32, a=I32))), PAIR) == (1, 2)
+    assert normalise(as_given((I32(1), F32(2)), PAIR), PAIR) == (1, 2)
+    assert normalise(as_given((F32(2), I32(1)), fm.to_type(OrderedDict(b=F32, a=I32))), PAIR) == (1, 2)
 
 
 def test_refused_structs():

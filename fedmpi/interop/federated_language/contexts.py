@@ -89,7 +89,7 @@ def _argument(value: Any, type_: Any) -> Any:
                 known = dict(type_.items())
                 return {key: _argument(part, known[key]) if key in known else part for key, part in value.items()}
             if isinstance(value, list | tuple) and len(value) == len(type_):
-                return tuple(map(_argument, value, type_))
+                return tuple([_argument(part, t) for part, t in zip(value, type_, strict=True)])
     return value
 
 
