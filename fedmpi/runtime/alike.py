@@ -85,7 +85,7 @@ def of_list(name: str, values: Sequence[Any], type_: Type, sizes: Any, *, everyt
     found = hashed([values[i] for i in chosen], type_) if isinstance(values, list | tuple) else None
 
     def parts() -> Iterator[Part]:
-        yield name, "", None, _clients(len(values))
+        yield name, "", None, f"a list of {_clients(len(values))}"
         for client, size in enumerate(sizes.tolist()):
             yield name, f"the size of client {client}", None, f"{size} example{'s' * (size != 1)}"
         for client in chosen:
@@ -106,7 +106,7 @@ def of_client_data(name: str, data: ClientData) -> Alike:
     """Return a `ClientData`: which clients, where they are and where they come from."""
 
     def parts() -> Iterator[Part]:
-        yield name, "", None, _clients(len(data))
+        yield name, "", None, f"a ClientData of {_clients(len(data))}"
         for number, index in enumerate(data.indices.tolist()):
             yield name, f"number {number} of the cohort", None, f"client {index}"
         yield name, "its making", data.homes, "another one"

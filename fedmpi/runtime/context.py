@@ -87,6 +87,10 @@ class MpiContext(Installable):
         self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes a copy, in this process or another: the options, nothing that is open or compiled."""
+        return {**vars(self), "_comm": None, "_placed": {}, "_local": {}, "_programs": {}}
+
     @property
     def comm(self) -> Communicator:
         """The communicator; opening it initialises MPI."""

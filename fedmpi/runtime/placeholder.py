@@ -103,6 +103,15 @@ class Placeholder:
         """Return the elements of a struct, as a mapping would."""
         return list(self)
 
+    def __copy__(self) -> Placeholder:
+        return self  # it cannot be changed
+
+    def __deepcopy__(self, memo: object) -> Placeholder:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self._refuse("pickling")
+
     def _refuse(self, what: str) -> NoReturn:
         raise TypeError(f"{what} of {self!r}: {_HERE}")
 

@@ -246,4 +246,4 @@ def test_an_error_names_the_client_of_the_cohort(comm):
     failing(data.select([1, 0]))
     with pytest.raises(ValueError, match="seven") as caught:
         failing(data.select([1, 2]))
-    assert "client 1 of d" in str(caught.value)
+    assert "client 2 of d (number 1 of the cohort)" in str(caught.value)
