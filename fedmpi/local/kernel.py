@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.extending import typeof_impl
 
+from fedmpi.local.announcing import announcing
 from fedmpi.local.callee import callee
 from fedmpi.local.debugging import debugging
 from fedmpi.local.interrupts import run
@@ -41,7 +42,7 @@ class Compiled:
     @functools.cached_property
     def entry(self) -> Any:
         """The dispatcher that Python calls."""
-        return numba.njit(**JIT)(self.function)
+        return announcing(numba.njit(**JIT)(self.function), self.__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return run(self.entry, *args, **kwargs)

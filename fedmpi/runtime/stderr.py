@@ -26,3 +26,12 @@ def say(rank: int, text: str) -> None:
         stream = _kept_stderr or sys.stderr
         stream.write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
         stream.flush()
+
+
+def announce(rank: int, text: str) -> None:
+    """Say what is no error: without a rank if it is rank 0."""
+    if rank != 0:
+        say(rank, f"fedmpi: {text}")
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
+        print(f"fedmpi: {text}", file=_kept_stderr or sys.stderr, flush=True)
