@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMED_OUT = 124
 # What launchers leave in the environment of their ranks: a job started from within a rank must not see it.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDRA_", "HYDI_")
+
+
+ANNOUNCED = "(compiling|compiled|waiting for another process that compiles) "
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ def run_command(words: Sequence[str], *, timeout: float, env: Mapping[str, str] 
         )
         seconds = time.monotonic() - started
         texts = [(file.seek(0), file.read().decode(errors="replace"))[1] for file in (stdout, stderr)]
-    return Result(TIMED_OUT if code is None else code, texts[0], texts[1], seconds)
+    # What is compiled, and for how long, depends on the machine and on what ran before.
+    said = re.sub(rf"^(\[rank \d+\] )?fedmpi: {ANNOUNCED}.*\n", "", texts[1], flags=re.MULTILINE)
+    return Result(TIMED_OUT if code is None else code, texts[0], said, seconds)
 
 
 def environment(timeout: float) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local import cache
+from fedmpi.local.announcing import announced
 from fedmpi.local.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
@@ -41,7 +42,7 @@ class CompiledFunction:
             return generator
 
         if forms not in self._entries:
-            self._entries[forms] = compile_entry(write, stored=any(forms))
+            self._entries[forms] = compile_entry(write, self.name, stored=any(forms))
         return self._entries[forms]
 
     def __call__(self, argument: Any, captures: Any) -> Any:
@@ -129,20 +130,22 @@ def prepare_numba() -> None:
     threadpoolctl.threadpool_limits(1)
 
 
-def compile_entry(write: Callable[[bool], Generator], *, stored: bool = False) -> Any:
-    """Return the compiled entry that ``write(dense)`` generates.
+def compile_entry(write: Callable[[bool], Generator], name: str, *, stored: bool = False) -> Any:
+    """Return the compiled entry that ``write(dense)`` generates; ``name`` is what it is called when that takes long.
 
     Rows that are ``stored`` in another form than an array are given to user code as they are if it can be compiled for
     them, because it gives them to kernels only; otherwise as arrays, for which ``dense`` is True.
     """
     from numba.core.errors import NumbaError
 
-    try:
-        return _compile(write(False))
-    except (NumbaError, AttributeError, TypeError):
-        if not stored:
-            raise
-        return _compile(write(True))
+    prepare_numba()
+    with announced(name):
+        try:
+            return _compile(write(False))
+        except (NumbaError, AttributeError, TypeError):
+            if not stored:
+                raise
+            return _compile(write(True))
 
 
 def _compile(generator: Generator) -> Any:

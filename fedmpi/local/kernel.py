@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.extending import typeof_impl
 
+from fedmpi.local.announcing import announcing
 from fedmpi.local.callee import callee, jitted
 from fedmpi.local.debugging import debugging
 from fedmpi.local.interrupts import run
@@ -40,7 +41,7 @@ class Compiled:
     @functools.cached_property
     def entry(self) -> Any:
         """The dispatcher that Python calls."""
-        return jitted(self.function, store=Store(self.function))
+        return announcing(jitted(self.function, store=Store(self.function)), self.__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return run(self.entry, *args, **kwargs)

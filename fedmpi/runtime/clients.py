@@ -15,6 +15,7 @@ from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.weights import check_weight
 from fedmpi.runtime import failures
+from fedmpi.runtime.announcements import aloud
 from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.folding import Fold, numbered
 from fedmpi.runtime.plan import Node, weight_of
@@ -96,7 +97,8 @@ class ClientWork:
         sparse = any("sparse" in each for each in forms)
         if not call.program.runs_compiled(self.level, call.num_clients or 0, sparse=sparse):
             return False
-        loop = call.program.loop(self.level, forms, self.part)
+        with aloud(call.comm.rank == call.hosts[0]):
+            loop = call.program.loop(self.level, forms, self.part)
         if loop is None:
             return False
         progress = np.full(PROGRESS, -1, dtype=np.int64)

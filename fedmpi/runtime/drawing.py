@@ -29,7 +29,7 @@ NO_DOT = "graphviz's program dot was not found (Debian's package graphviz has it
 class Drawing:
     """The plan of a computation as a picture: printed, text; in a notebook, SVG where graphviz's ``dot`` is installed.
 
-    ``text`` has the lanes in characters (printed, in those that stdout has), ``dot`` is the graph in graphviz's language.
+    ``text`` has the lanes in characters (printed: in those that stdout has), ``dot`` is the graph for graphviz.
     """
 
     text: str

@@ -16,6 +16,7 @@ from fedmpi.runtime.stderr import say
 __all__ = ["LogError", "logger", "write_as_asked", "write_to"]
 
 logger = logging.getLogger("fedmpi")
+NO_WARNING = {"fedmpi_announcement": True}  # what a record has that is told at the level of warnings without being one
 _handler: logging.Handler | None = None
 
 
@@ -36,7 +37,8 @@ class _LastResort(logging.Handler):
         if _handlers(logger) == [self]:
             started = launch.detect()
             rank = 0 if started is None else started.rank
-            say(rank or None, f"fedmpi: {record.levelname.lower()}: {self.format(record)}")
+            level = "" if hasattr(record, "fedmpi_announcement") else f"{record.levelname.lower()}: "
+            say(rank or None, f"fedmpi: {level}{self.format(record)}")
 
 
 def _handlers(source: logging.Logger | None) -> list[logging.Handler]:

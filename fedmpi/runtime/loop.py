@@ -45,7 +45,7 @@ class ClientLoop:
             self.shared, self.kernels = writer.lift.captured, writer.generator.kernels
             return writer.generator
 
-        self._entry = compile_entry(write, stored=any(map(any, forms)))
+        self._entry = compile_entry(write, f"the clients' loop of {plan.name}", stored=any(map(any, forms)))
 
     def run(
         self,

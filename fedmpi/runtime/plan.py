@@ -140,7 +140,7 @@ class Stage:
     folds: list[Node] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """What every rank does for one call; see `fm.plan`."""
 
@@ -166,6 +166,8 @@ class Plan:
         from fedmpi.runtime.plan_text import text
 
         return fitting(text(self))
+
+    __repr__ = __str__
 
 
 @functools.lru_cache(maxsize=4096)

@@ -163,7 +163,7 @@ def test_zero_must_be_neutral(context):
 
 
 def test_no_loops():
-    assert "clients, one by one, for debug mode:" in str(fm.plan(at_clients))
+    assert "clients, client by client, for debug mode:" in str(fm.plan(at_clients))
     with fm.debug(False):
         assert "debug mode" not in str(fm.plan(at_clients))
 
