@@ -15,7 +15,6 @@ from typing import Any
 
 from fedmpi.language.types import StructType
 
-
 _OURS = ("fedmpi_names", "fedmpi_container")
 
 
@@ -24,7 +23,7 @@ def _is_attribute(name: str | None) -> bool:
     return name is not None and name.isidentifier() and not hasattr(_PLAIN, name) and name not in _OURS
 
 
-_PLAIN: Any = namedtuple("Record", ())  # type: ignore[misc]
+_PLAIN = namedtuple("_PLAIN", ())
 _OVERRIDDEN = frozenset({"count", "index"})  # of tuples, which a named tuple's fields may be called
 
 
@@ -49,9 +48,7 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
     fields = _fields(names)
     base: Any = namedtuple("Record", fields, rename=True)  # type: ignore[misc]
     # What `namedtuple` does not take, Numba finds in `_fields`.
-    properties = {
-        field: property(operator.itemgetter(i)) for i, field in enumerate(fields) if field != base._fields[i]
-    }
+    properties = {field: property(operator.itemgetter(i)) for i, field in enumerate(fields) if field != base._fields[i]}
 
     def getitem(self: tuple[Any, ...], key: Any) -> Any:
         if isinstance(key, str):
