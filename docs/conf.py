@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parent))  # reference.py
-
-import reference
-
 import fedmpi
+
+HERE = Path(__file__).parent
 
 project = "fedmpi"
 author = "the fedmpi developers"
@@ -32,11 +30,24 @@ toc_object_entries = False
 python_display_short_literal_types = True
 
 
+def _contents(index: str) -> str:
+    """Return the directives that make the site's navigation of the lists of pages in the index."""
+    sections = re.findall(r"^## (.*)\n\n((?:- \[.*\]\(\w+\.md\)\n)+)", index, re.MULTILINE)
+    return "".join(
+        f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n:maxdepth: 1\n\n"
+        + "".join(f"{page}\n" for page in re.findall(r"\((\w+)\.md\)", pages))
+        + "```\n"
+        for caption, pages in sections
+    )
+
+
 def setup(app: Sphinx) -> None:
-    """Put what comes from the code into the pages that ask for it."""
+    """Add to the pages what only a site can have: navigation, and the text of a file that is none of its pages."""
 
-    def expand(app: Sphinx, name: str, source: list[str]) -> None:
-        source[0] = reference.expand(source[0])
+    def add(app: Sphinx, name: str, source: list[str]) -> None:
+        if name == "index":
+            source[0] += _contents(source[0])
+        if name == "changelog":
+            source[0] = (HERE.parent / "CHANGELOG.md").read_text()
 
-    app.connect("source-read", expand)
-    app.connect("env-get-outdated", lambda app, env, *changes: env.found_docs)  # the code may be another
+    app.connect("source-read", add)

@@ -4,7 +4,7 @@
 
 What a block prints stands in comments behind its ``print(…)``, or in the block of text below it; so does what it
 raises, as "TypeError: …".  All blocks of a page are one program, each a file called train.py.  With ``--write``, in one
-process, the page is made to show what they print now: read what has changed.
+process, the page is made to show what they print now, and what it takes from the code: read what has changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import reference
+
+# Their programs need another package, or are those of notebooks, which other tests run.
+ELSEWHERE = {"interop.md", "part1.md", "part2.md"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # A block of Python, and the block of text below it if nothing stands between them.
 PROGRAM = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<text>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
@@ -97,12 +101,21 @@ def write(page: Path) -> None:
     page.write_text(text)
 
 
+def refer(page: Path) -> None:
+    """Let a page show what it takes from the code and from notebooks (see `tests.reference`)."""
+    page.write_text(reference.expanded(page))
+    for path, picture in reference.pictures().items():
+        path.write_bytes(picture)
+
+
 def main() -> None:
     """Check the pages that the command line names, or write their outputs."""
     writes = "--write" in sys.argv
     for name in (name for name in sys.argv[1:] if not name.startswith("--")):
         if writes:
-            write(Path(name))
+            refer(Path(name))
+            if Path(name).name not in ELSEWHERE:
+                write(Path(name))
         else:
             print(f"{name}: {check(Path(name))}", flush=True)
 

@@ -9,13 +9,11 @@ import sys
 import pytest
 
 from fedmpi.language.table import OPERATORS
-from tests import pages
+from tests import pages, reference
 from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
 
-ELSEWHERE = {"interop.md"}  # its programs need another package
-PAGES = sorted(
-    path for path in (ROOT / "docs").glob("*.md") if path.name not in ELSEWHERE and list(pages.programs(path))
-)
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [path for path in DOCS if path.name not in pages.ELSEWHERE and list(pages.programs(path))]
 NAMED = [name for name in OPERATORS if name.startswith(("federated_", "sequence_"))]
 OPERATORS_PAGE = (ROOT / "docs" / "operators.md").read_text()
 
@@ -61,4 +59,51 @@ def test_the_site_builds_without_a_warning(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     site = (tmp_path / "operators.html").read_text()
-    assert all(f'id="fedmpi.{name}"' in site for name in NAMED)
+    assert all(f"fm.{name}(" in site for name in NAMED)
+    assert 'href="operators.html"' in (tmp_path / "index.html").read_text()
+    assert "<h2>" in (tmp_path / "changelog.html").read_text()
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_a_page_shows_what_the_code_says(page):
+    """If this fails: python -m tests.pages --write docs/PAGE.md, and read what has changed."""
+    assert page.read_text() == reference.expanded(page)
+    assert not re.search(r"\{py:|^:::|^```\{", page.read_text(), re.MULTILINE)  # what only the site could read
+
+
+def test_the_pictures_are_those_of_the_notebooks():
+    found = {path: path.read_bytes() for path in (ROOT / "docs").glob("*.png")}
+    assert found == reference.pictures()
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_between_the_files_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as forges and the site make them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.M
+    )
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_stale_text_is_renewed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "before\n\n<!-- operator federated_sum -->\n\nold\n\n<!-- end -->\n\nafter\n\n<!-- arithmetic -->\n"
+    )
+    made = reference.expanded(page)
+    assert made.startswith("before\n\n<!-- operator federated_sum -->\n\n**`fm.federated_sum(value)`**\n\nAdd the")
+    assert "old" not in made
+    assert made.endswith(" |\n\n<!-- end -->\n")
+    page.write_text(made)
+    assert reference.expanded(page) == made

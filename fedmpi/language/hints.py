@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmpi.language.assignability import names_fit
 from fedmpi.language.dtypes import kind
-from fedmpi.language.placements import CLIENTS, SERVER
+from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type, type_contains
 
 
@@ -25,7 +25,7 @@ def hint_for(wanted: Type, found: Type) -> str:
         case FederatedType(member, _, True), FederatedType(other, _, False) if member.is_assignable_from(other):
             return "the clients' values may differ; only a broadcast value is the same at all of them"
         case FederatedType(_, at), StructType() if type_contains(found, lambda t: isinstance(t, FederatedType)):
-            return mixed_hint(found)
+            return mixed_hint(found, at)
         case FederatedType(_, at), _ if not isinstance(found, FederatedType):
             return f"place it with fm.federated_value(value, fm.{at})"
         case _, FederatedType() if not isinstance(wanted, FederatedType):
@@ -134,12 +134,16 @@ def dtype_hint(wanted: np.dtype[Any], found: np.dtype[Any]) -> str:
     return ""
 
 
-def mixed_hint(found: Type) -> str:
-    """Return advice on a struct whose parts are at several placements, or at none."""
+def mixed_hint(found: Type, wanted: PlacementLiteral = CLIENTS) -> str:
+    """Return advice on a struct whose parts are at several placements, or at none, and are ``wanted`` at one."""
+    if not isinstance(found, StructType):
+        return ""
 
     def at(placement: object) -> bool:
         return type_contains(found, lambda t: isinstance(t, FederatedType) and t.placement == placement)
 
+    if at(CLIENTS) and at(SERVER) and wanted == SERVER:
+        return "clients' values stand beside the server's: bring them to it with fm.federated_sum, … first"
     if at(CLIENTS) and at(SERVER):
         return "a server's value stands beside the clients': send it to them with fm.federated_broadcast first"
     if at(CLIENTS) or at(SERVER):

@@ -17,6 +17,7 @@ from fedmpi.language.errors import TypingError, reporting
 from fedmpi.language.source import function_name
 from fedmpi.language.to_type import TypeSpec, read_type
 from fedmpi.language.types import StructType, StructWithPythonType, Type
+from fedmpi.language.values import FunctionSource
 
 DeclaredType = Type | np.dtype[Any] | Sequence[Any] | Mapping[str, Any] | type[Any] | None
 
@@ -124,7 +125,9 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
         with reporting(f"{name} of {function_name(fn)}"):
             if not is_function(fn):
                 raise TypingError(f"a computation is made of a Python function, found {fn!r}")
-            if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+            if isinstance(fn, FunctionSource):
+                raise TypingError("a computation is made of a Python function, found one that is a computation already")
+            if _suspends(fn):
                 raise TypingError("a computation is made of a function that returns, found one that awaits or yields")
             parameters = parameter_names(fn)
             if parameters and not types:
@@ -142,6 +145,14 @@ def decorator(name: str, build: Callable[..., Computation]) -> Decorator:
     decorate.__name__ = decorate.__qualname__ = name
     decorate.__doc__ = build.__doc__
     return cast(Decorator, decorate)
+
+
+def _suspends(fn: Any) -> bool:
+    """Say whether a call of the function gives a coroutine or a generator in place of a result."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    tests = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(test(each) for test in tests for each in (fn, type(fn).__call__))
 
 
 def _check_names(struct: StructType) -> None:

@@ -33,8 +33,11 @@ def placed(type_: Type, name: str, placement: PlacementLiteral) -> FederatedType
     if isinstance(type_, FederatedType):
         hint = hint_for(FederatedType(type_.member, placement), type_)
     else:
-        hint = mixed_hint(type_) or _unplaced_hint(type_, name, placement)
+        hint = mixed_hint(type_, placement) or _unplaced_hint(type_, name, placement)
     raise TypingError(f"{name} must be {wanted}, found {shortened(type_)}", hint)
+
+
+_CALL_HINT = "this is a function: call it, and give what it returns"
 
 
 def _unplaced_hint(type_: Type, name: str, placement: PlacementLiteral) -> str:
@@ -44,7 +47,7 @@ def _unplaced_hint(type_: Type, name: str, placement: PlacementLiteral) -> str:
         what = "a list in a body is a struct" if listed else "a sequence is one value"
         return f"{what}; for one value at each client declare a parameter of type fm.type_at_clients(T)"
     if isinstance(type_, FunctionType):
-        return ""
+        return _CALL_HINT
     return f"place it with fm.federated_value({name}, fm.{placement})"
 
 
@@ -53,7 +56,7 @@ def place_hint(type_: Type) -> str:
     if isinstance(type_, SequenceType):
         return "a sequence is mapped by fm.sequence_map"
     if isinstance(type_, FunctionType):
-        return ""
+        return _CALL_HINT
     return "place it with fm.federated_value(arg, fm.SERVER) or at fm.CLIENTS"
 
 
@@ -73,7 +76,8 @@ def check_takes(fn: FunctionType, name: str, argument: Type) -> None:
     if not fn.parameter.is_assignable_from(argument):
         takes, given = contrast(fn.parameter, argument)
         text = f"{name} must take {given}, found ({takes} -> {shortened(fn.result, 80)})"
-        raise TypingError(text, hint_for(fn.parameter, argument))
+        placed_hint = f"{name} works at one place: let it take the member, or call it with the placed value yourself"
+        raise TypingError(text, placed_hint if is_federated(fn.parameter) else hint_for(fn.parameter, argument))
 
 
 def sequence(type_: Type, name: str) -> SequenceType:

@@ -23,6 +23,15 @@ def leave_out(folder: str) -> None:
     _OURS = (*_OURS, folder + os.sep)
 
 
+_LIBRARY = os.path.dirname(os.__file__) + os.sep  # Python's own, which calls the methods of values too
+
+
+def _is_users(filename: str) -> bool:
+    packages = "site-packages", "dist-packages"  # they may stand in the same folder
+    library = filename.startswith(_LIBRARY) and not filename.startswith(packages, len(_LIBRARY))
+    return not library and not filename.startswith(_OURS)
+
+
 leave_out(os.path.dirname(np.__file__))  # NumPy's functions call the methods of values
 
 
@@ -40,7 +49,7 @@ def user_location() -> str:
     while frame is not None:
         if frame.f_code is called_at.__code__:
             return str(frame.f_locals["where"])
-        if not frame.f_code.co_filename.startswith(_OURS):
+        if _is_users(frame.f_code.co_filename):
             return _text(frame.f_code.co_filename, frame.f_lineno)
         if frame.f_back is None:
             break

@@ -59,7 +59,10 @@ def trace(fn: Callable[..., Any], bound: Bound, name: str, where: str) -> Lambda
 
 
 def _returned(fn: Callable[..., Any], arguments: list[Value], name: str, where: str) -> tuple[Any, str]:
-    """Run a body; return its result and the place of its ``return``.  Raise `EndlessBodyError` where it calls itself: nothing that a traced body can ask ends that."""
+    """Run a body; return its result and the place of its ``return``.
+
+    Raises `EndlessBodyError` where the body calls itself: nothing that it can ask while it is traced ends that.
+    """
     try:
         return run_to_return(fn, arguments)
     except (RecursionError, NameError) as error:

@@ -18,7 +18,8 @@ from fedmpi.language.errors import (
     reporting,
 )
 from fedmpi.language.expressions import Apply, Call, Expr, Lambda, Literal, Ref, Struct, show
-from fedmpi.language.hints import CHANGE_HINT, FUNCTION_HINT, LOCAL_HINT, TEXT_HINT, contrast, hint_for
+from fedmpi.language.hints import FUNCTION_HINT, LOCAL_HINT, TEXT_HINT, contrast, hint_for
+from fedmpi.language.refusing import Refusing, ValueText
 from fedmpi.language.scopes import Scope, current_scope, leaked, tracing_scope
 from fedmpi.language.source import stack_is_deep, user_location
 from fedmpi.language.table import OPERATORS
@@ -33,7 +34,7 @@ from fedmpi.language.types import (
 )
 
 
-class Value:
+class Value(Refusing):
     """A value of a federated computation while its body is traced: it has a type, but no data yet."""
 
     __slots__ = ("_expr", "_scope")
@@ -60,10 +61,6 @@ class Value:
     def __str__(self) -> str:
         return ValueText(show(self._expr))
 
-    def __format__(self, spec: str) -> str:
-        with reporting(f'f"{{…:{spec}}}"' if spec else 'f"{…}"'):
-            raise TypingError(f"a value has no text while a computation is traced, found {_described(self)}", TEXT_HINT)
-
     def __dir__(self) -> list[str]:
         struct = struct_of(self)
         return ["type_signature", "comp", *(struct.fields() if struct is not None else ())]
@@ -82,22 +79,6 @@ class Value:
         if isinstance(key, slice):
             return slice_of(self, struct, key)
         return select(self, key)
-
-    def __setattr__(self, name: str, new: Any) -> None:
-        with reporting(f".{name} = …"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
-
-    def __delattr__(self, name: str) -> None:
-        with reporting(f"del .{name}"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
-
-    def __delitem__(self, key: Any) -> None:
-        with reporting(f"del [{key!r}]"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
-
-    def __setitem__(self, key: Any, new: Any) -> None:
-        with reporting(f"[{key!r}] = …"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
 
     def __iter__(self) -> Iterator[Value]:
         struct = checked_struct(self, "iteration")
@@ -120,38 +101,13 @@ class Value:
         with reporting(f"np.{ufunc.__name__}"):
             raise TypingError(f"there is no such operation on values, found {self.type_signature}", LOCAL_HINT)
 
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        with reporting("np.array"):
-            raise TypingError(
-                f"a value has no numbers while a computation is traced, found {self.type_signature}", LOCAL_HINT
-            )
-
-    def __bool__(self) -> bool:
-        with reporting("bool"):
-            raise TypingError(
-                f"a value of type {self.type_signature} has no truth value while a computation is traced",
-                "`if`, `while`, `and`, `or` and `in` cannot depend on it; put the choice into a numba_computation",
-            )
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self)  # which refuses
-
-    def __hash__(self) -> int:
-        with reporting("hash"):
-            raise TypingError(
-                f"a value cannot be a key of a dict or in a set, found {_described(self)}",
-                "its data are not known while a computation is traced: keep values in lists, or in dicts by names",
-            )
+    __hash__ = Refusing.__hash__  # which __eq__ would take away
 
     def __copy__(self) -> Value:
         return self
 
     def __deepcopy__(self, memo: Any) -> Value:
         return self
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        with reporting("pickle"):
-            raise TypingError(f"a value has no data while a computation is traced, found {_described(self)}")
 
     def __eq__(self, other: object) -> Value:  # type: ignore[override]
         return binary("equal", self, other)
@@ -194,36 +150,6 @@ class Value:
 
     def __rtruediv__(self, other: Any) -> Value:
         return binary("divide", other, self)
-
-
-class ValueText(str):
-    """What a value shows of itself: for people, and no text of the program."""
-
-    __slots__ = ()
-
-    def __format__(self, spec: str) -> str:
-        return super().__format__(spec) if spec else self
-
-
-def _described(value: Value) -> str:
-    return f"one of type {value.type_signature}"
-
-
-def _refusing(name: str) -> Any:
-    def method(self: Value, *_: Any) -> Value:
-        with reporting(name):
-            raise TypingError(f"there is no such operation on values, found {_described(self)}", LOCAL_HINT)
-
-    method.__name__ = f"__{name}__"
-    return method
-
-
-_OTHER_OPERATIONS = """
-    floordiv rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul and rand or ror xor rxor lshift rlshift rshift
-    rrshift neg pos abs invert round trunc floor ceil int float complex index bytes
-"""
-for _name in _OTHER_OPERATIONS.split():
-    setattr(Value, f"__{_name}__", _refusing(_name))
 
 
 class FunctionSource(ABC):

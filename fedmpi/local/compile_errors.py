@@ -45,6 +45,7 @@ _RULES: tuple[tuple[str, str, str | None], ...] = (
         r"\1 has \3 elements, unpacked into \2",
         "",
     ),
+    (r"invalid type in signature: expected a type instance, got \{", "a function that takes any keywords", None),
     (
         r"runaway recursion|compiler re-entrant",
         "the recursion has no end that is seen before it: return something that is not made of a call of its own first",

@@ -77,6 +77,8 @@ def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tu
     while isinstance(function, functools.partial):
         given, keywords = (*function.args, *given), {**function.keywords, **keywords}
         function = function.func
+    if isinstance(function, staticmethod):
+        function = function.__func__
     function = getattr(function, "py_func", function)
     if not isinstance(function, types.FunctionType):
         raise TypeError(

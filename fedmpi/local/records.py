@@ -23,7 +23,7 @@ def _is_attribute(name: str | None) -> bool:
     return name is not None and name.isidentifier() and not hasattr(_PLAIN, name) and name not in _OURS
 
 
-_PLAIN: Any = namedtuple("Record", ())  # type: ignore[misc]
+_PLAIN = namedtuple("_PLAIN", ())
 _OVERRIDDEN = frozenset({"count", "index"})  # of tuples, which a named tuple's fields may be called
 
 

@@ -76,6 +76,23 @@ def a_bare_lambda():
     fc(lambda x: fm.federated_map(lambda v: v + 1.0, x), CLIENTS)
 
 
+def a_function_of_placed_values():
+    """federated_map: fn must take float32, found ({float32}@CLIENTS -> float32@SERVER)
+    at HERE
+    hint: fn works at one place: let it take the member, or call it with the placed value yourself
+    """
+    fc(lambda x: fm.federated_map(mean, x), CLIENTS)
+
+
+def a_fold_of_placed_values():
+    """federated_aggregate: accumulate must take <float32,float32>, found (<s=float32,x={float32}@CLIENTS> -> float32)
+    at HERE
+    hint: accumulate works at one place: let it take the member, or call it with the placed value yourself
+    """
+    step = fc(lambda s, x: s, f32, CLIENTS)
+    fc(lambda x: fm.federated_aggregate(x, 0.0, step, add, half), CLIENTS)
+
+
 def a_called_function():
     """federated_map: fn must be a computation, found a value of type float32
     at HERE

@@ -1,6 +1,7 @@
 """`federated_computation`: the forms of the decorator, binding, capture, what leaks."""
 
 import functools
+import random
 from collections import OrderedDict
 
 import numpy as np
@@ -356,3 +357,32 @@ def test_a_recursion_that_ends_is_as_good_as_its_calls_one_by_one():
         return lambda x: x if n == 0 else fc(halved(n - 1), f32)(x) / 2.0
 
     assert str(fc(halved(3), f32).type_signature) == "(float32 -> float32)"
+
+
+async def coroutine(x):
+    return x
+
+
+async def stream(x):
+    yield x
+
+
+class Waits:
+    async def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize("fn", [coroutine, stream, Waits(), functools.partial(stream), lambda x: (yield x)])
+def test_functions_that_await_or_yield_are_refused_where_they_are_used(fn):
+    with pytest.raises(TypeError, match=r"found one that awaits or yields\n  at test_tracing\.py:\d+$"):
+        fc(fn, f32)
+
+
+def test_a_computation_is_no_body():
+    with pytest.raises(TypeError, match=r"found one that is a computation already\n  at test_tracing"):
+        fc(fc(lambda x: x, f32), f32)
+
+
+def test_a_place_in_the_standard_library_is_not_the_users():
+    with pytest.raises(TypeError, match=r"^len: .*\n  at test_tracing\.py:\d+\n"):
+        fc(lambda x: random.choice(x), f32)

@@ -14,10 +14,11 @@ import fedmpi as fm
 
 f32: Any = np.float32
 i32: Any = np.int32
-NAMES = """
+WORDS = """
 _ __ ___ _a __b ___c ____d progress client a0 t1 e1 K1 T1 L1 R1 Record coerce accept result own typed float64 np len
 range self cls fn arg value match case type print größe __class__ __name__ _given0 _keyword_x _user exec zero where
-""".split()
+"""
+NAMES = WORDS.split()
 
 
 def function(text, name):
@@ -28,7 +29,7 @@ def function(text, name):
 
 @pytest.mark.parametrize("decorator", ["numba_computation", "python_computation", "federated_computation"])
 def test_parameters_of_any_name(decorator):
-    words = "numba" not in decorator and NAMES or NAMES[::4] + ["self"]  # what is compiled takes time
+    words = [*NAMES[::4], "self"] if "numba" in decorator else NAMES  # what is compiled takes time
     for name in words:
         plain = function(f"def plain({name}, other): return {name} - other", "plain")
         result = {"result": f32} if decorator == "python_computation" else {}

@@ -1,4 +1,4 @@
-"""Results in classes of the user's: made again of their elements, whatever the constructor does, or refused as types."""
+"""Results in classes of the user's: made again of their elements, whatever the constructor does, or refused."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_body_that_returns_what_cannot_be_made_again():
 def test_a_record_takes_the_names_of_its_fields_alone():
     with pytest.raises(TypeError, match=r"class NotGiven cannot .* its fields are a, b\n  at test_result_classes"):
         fm.StructWithPythonType([("a", f32), ("c", f32)], NotGiven)
-    with pytest.raises(TypeError, match="class dict cannot .* a mapping has names for all of them"):
+    with pytest.raises(TypeError, match=r"class dict cannot .* a mapping has names for all of them"):
         fm.StructWithPythonType([("a", f32), f32], dict)
 
 

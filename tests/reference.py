@@ -1,11 +1,14 @@
 """What the pages take from the code: the rows of the table of operators, and the public names with their docstrings.
 
-A page asks for it by a comment, ``<!-- operator federated_sum -->`` or ``<!-- names fedmpi.language.types -->``, which
-the build replaces.  So nothing of it is written twice, and a page read in the repository shows the rest.
+A page asks for it by a comment, ``<!-- operator federated_sum -->`` or ``<!-- names fedmpi.language.types -->``; the
+text stands below it, down to ``<!-- end -->``, in plain Markdown, so that a page reads whole as a file and on the site.
+``python -m tests.pages --write docs/operators.md`` brings it up to date, and a test fails where it is not.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
 import importlib
 import inspect
 import json
@@ -19,8 +22,13 @@ import fedmpi as fm
 from fedmpi.language import applying
 from fedmpi.language.table import OPERATORS, Operator
 
-MARK = re.compile(r"^<!-- (operator|arithmetic|names|members|index|rest|notebook) ?(.*?) -->$", re.MULTILINE)
-PAGES = Path(__file__).parent
+# A mark, and what stands between it and its end.
+MARK = re.compile(
+    r"^<!-- (operator|arithmetic|names|members|index|rest|notebook) ?([^\n]*?) -->\n"
+    r"(?:(?:(?!^<!-- ).)*^<!-- end -->\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+PAGES = Path(__file__).parents[1] / "docs"
 NOTEBOOKS = PAGES.parent / "jobs" / "notebooks"
 TAKEN = {
     applying.as_value: "a value or a constant",
@@ -32,8 +40,8 @@ TAKEN = {
 DECORATORS = (fm.federated_computation, fm.numba_computation, fm.python_computation)
 
 
-def expand(text: str) -> str:
-    """Return the text of a page with what its comments ask for."""
+def expanded(page: Path) -> str:
+    """Return the text of a page with what its comments ask for as it is now."""
     writers: dict[str, Callable[..., Iterator[str]]] = {
         "operator": operator,
         "arithmetic": arithmetic,
@@ -43,20 +51,36 @@ def expand(text: str) -> str:
         "rest": rest,
         "notebook": notebook,
     }
-    return MARK.sub(lambda mark: "\n".join(writers[mark[1]](*mark[2].split())), text)
+
+    def written(mark: re.Match[str]) -> str:
+        words = " ".join(filter(None, mark.groups()))
+        text = "\n".join(writers[mark[1]](*mark[2].split())).strip()
+        text = re.sub(r"\n{3,}", "\n\n", text).replace("](" + page.name + "#", "](#")
+        return f"<!-- {words} -->\n\n{text}\n\n<!-- end -->\n"
+
+    return MARK.sub(written, page.read_text())
+
+
+def pictures() -> dict[Path, bytes]:
+    """Return the pictures that the pages of notebooks show, by their files."""
+    return {
+        PAGES / f"{path.stem}-{number}.png": base64.b64decode(data)
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if (PAGES / f"{path.stem}.md").exists()
+        for number, data in enumerate(_drawn(path.stem), 1)
+    }
 
 
 def operator(name: str) -> Iterator[str]:
     """Write the row of one operator."""
     row = OPERATORS[name]
-    yield f":::{{py:function}} fedmpi.{name}({', '.join(_parameters(row.rule))})"
+    yield f"**`fm.{name}({', '.join(_parameters(row.rule))})`**"
     yield from _paragraphs(row.doc)
     for text in row.signature.split(", "):
         yield f"- Type: `{text}`"
     for parameter, words in _taken(row).items():
         yield f"- `{parameter}`: {words}"
     yield f"- Runs as: {row.lowering}."
-    yield ":::"
 
 
 def arithmetic() -> Iterator[str]:
@@ -77,9 +101,7 @@ def names(*modules: str) -> Iterator[str]:
 
 def rest() -> Iterator[str]:
     """Write the public names that no other page asks for."""
-    marks = [mark for page in PAGES.glob("*.md") for mark in MARK.findall(page.read_text())]
-    asked = [module for kind, words in marks if kind == "names" for module in words.split()]
-    others = [name for name, value in public().items() if not _is_of(value, asked) and name not in OPERATORS]
+    others = [name for name in public() if _place(name) == "api.md"]
     if others:
         yield "## Other names\n"
     for name in sorted(others):
@@ -92,7 +114,7 @@ def index() -> Iterator[str]:
     yield "|---|---|"
     for name, value in sorted(public().items(), key=lambda item: item[0].lower()):
         first = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        yield f"| {{py:obj}}`fm.{name} <fedmpi.{name}>` | {_linked(first)} |"
+        yield f"| {_link(name)} | {_linked(first)} |"
 
 
 def members(module: str) -> Iterator[str]:
@@ -104,6 +126,7 @@ def members(module: str) -> Iterator[str]:
 
 def notebook(name: str) -> Iterator[str]:
     """Write the cells of a notebook and what they show."""
+    pictures = 0
     for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
         text = "".join(cell["source"])
         yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
@@ -111,9 +134,17 @@ def notebook(name: str) -> Iterator[str]:
         for output in cell.get("outputs", ()):
             data = output.get("data", {"text/plain": output.get("text")})
             if "image/png" in data:
-                yield f'<img alt="what the cell draws" src="data:image/png;base64,{data["image/png"].strip()}">\n'
+                pictures += 1
+                yield f"![what the cell draws]({name}-{pictures}.png)\n"
             else:
                 yield f"```text\n{''.join(data['text/plain'])}\n```\n"
+
+
+def _drawn(name: str) -> Iterator[str]:
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                yield output["data"]["image/png"]
 
 
 def public() -> dict[str, Any]:
@@ -159,47 +190,61 @@ def _paragraphs(doc: str) -> Iterator[str]:
 
 def _linked(doc: str) -> str:
     """Return a docstring whose public names lead to their places."""
-    known = public()
 
     def link(quoted: re.Match[str]) -> str:
         name = quoted[1].removeprefix("fm.")
-        return f"{{py:obj}}`{quoted[1]} <fedmpi.{name}>`" if name in known else quoted[0]
+        return _link(name, quoted[1]) if name in public() else quoted[0]
 
     return re.sub(r"(?<!`)`([\w.]+)`(?!`)", link, doc)
 
 
+def _link(name: str, shown: str = "") -> str:
+    anchor = name if name in OPERATORS else f"fm{name}".lower()
+    return f"[`{shown or f'fm.{name}'}`]({_place(name)}#{anchor})"
+
+
+@functools.cache
+def _place(name: str) -> str:
+    """Return the page that describes a public name."""
+    if name in OPERATORS:
+        return "operators.md"
+    for page in sorted(PAGES.glob("*.md")):
+        for kind, words in MARK.findall(page.read_text()):
+            if kind == "names" and _is_of(public()[name], words.split()):
+                return page.name
+    return "api.md"
+
+
 def _described(name: str, value: Any) -> Iterator[str]:
     doc = inspect.getdoc(value) or ""
+    is_error = isinstance(value, type) and issubclass(value, Exception)
+    made = f"({', '.join(_parameters(value))})" if callable(value) and not is_error else ""
+    yield f"### fm.{name}"
+    yield ""
+    yield f"**`fm.{name}{made}`**"
+    yield from _paragraphs(doc)
     if isinstance(value, type):
-        kind = "exception" if issubclass(value, Exception) else "class"
-        made = "" if kind == "exception" else f"({', '.join(_parameters(value))})"
-        yield f"::::{{py:{kind}}} fedmpi.{name}{made}"
-        yield from _paragraphs(doc)
         if "__new__" in vars(value):  # what the arguments of an immutable class may be
             yield from _paragraphs(inspect.getdoc(value.__new__) or "")
-        yield from _members(name, value)
-    elif callable(value):
-        yield f"::::{{py:function}} fedmpi.{name}({', '.join(_parameters(value))})"
-        yield from _paragraphs(doc)
-    else:
-        yield f"::::{{py:data}} fedmpi.{name}"
-        yield from _paragraphs(doc)
-    yield "::::"
-    yield ""
+        yield from _members(value)
 
 
-def _members(name: str, value: type) -> Iterator[str]:
+def _members(value: type) -> Iterator[str]:
     """Write the methods and properties of a class that it defines itself and that have a docstring."""
     for member, found in sorted(vars(value).items()):
         function = getattr(found, "__func__", found)
         if member.startswith(("_", "fedmpi_")) or not inspect.getdoc(function):
             continue
         if inspect.isfunction(function):
-            parameters = [p for p in _parameters(function) if p not in ("self", "cls")]
-            yield f":::{{py:method}} fedmpi.{name}.{member}({', '.join(parameters)})"
+            parameters = [p for p in _parameters(function) if p not in ("self", "/", "cls")]
+            text = f".{member}({', '.join(parameters)})"
         elif isinstance(found, property):
-            yield f":::{{py:property}} fedmpi.{name}.{member}"
+            text = f".{member}"
         else:
             continue
-        yield from _paragraphs(inspect.getdoc(function) or "")
-        yield ":::"
+        first, _, more = _linked(inspect.getdoc(function) or "").partition("\n\n")
+        yield f"- **`{text}`** {' '.join(first.split())}"
+        if more:
+            yield ""
+            yield from (f"  {line}".rstrip() for line in more.splitlines())
+    yield ""
