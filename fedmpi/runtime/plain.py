@@ -236,7 +236,7 @@ def _made_of(kind: type, items: list[tuple[Any, Any]]) -> Any:
     """Return a container of the class with these items, as results of computations are made."""
     if issubclass(kind, Mapping):
         return kind(items)  # type: ignore[call-arg]
-    if items and items[0][0] is None or (not items and issubclass(kind, list | tuple)):
+    if (items and items[0][0] is None) or (not items and issubclass(kind, list | tuple)):
         return kind([part for _, part in items])  # type: ignore[call-arg]
     return kind(**dict(items))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -122,7 +122,8 @@ class Round:
             return result
         if forked.is_child():
             forked.end(cause)
-        self.failure = refuse(self.name, cause) if issubclass(type(cause), ArgumentError) else failures.shared(cause)
+        refused = issubclass(type(cause), ArgumentError)
+        self.failure = refuse(self.name, cast("ArgumentError", cause)) if refused else failures.shared(cause)
         return None
 
     def agree(self, words: Words = NOTHING) -> Words:

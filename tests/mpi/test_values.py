@@ -164,12 +164,15 @@ class Units(np.ndarray):
 STRUCTURED = np.array([(1, 2.0, "ab"), (3, 4.0, "c")], [("a", "<i4"), ("b", ">f8"), ("c", "U2")])
 REPLICATED = [
     np.array([1.0, 2.0], ">f4"), np.array([1, 2], ">i8"), np.array(["abc", "é"], ">U3"), np.array([b"ab", b"c"]),
-    STRUCTURED, STRUCTURED[0], STRUCTURED["b"], np.zeros(2, {"names": ["a", "b"], "formats": ["i1", ("f8", (2, 2))], "offsets": [0, 8], "itemsize": 48}),
+    STRUCTURED, STRUCTURED[0], STRUCTURED["b"],
+    np.zeros(2, {"names": ["a", "b"], "formats": ["i1", ("f8", (2, 2))], "offsets": [0, 8], "itemsize": 48}),
     np.array(["2024-01-01", "NaT"], "M8[D]"), np.timedelta64(5, "ms"), np.array(5), np.zeros((3, 0, 2), np.int8),
     np.arange(12.0).reshape(3, 4).T, np.asfortranarray(np.arange(6).reshape(2, 3))[:, ::2], np.float16(1.5),
-    np.array([1.5, -2], "bfloat16"), np.longdouble(1) / 3, np.array([1 + 2j], ">c8"), np.array([[b"a", None], ["x", [1]]], object),
+    np.array([1.5, -2], "bfloat16"), np.longdouble(1) / 3, np.array([1 + 2j], ">c8"),
+    np.array([[b"a", None], ["x", [1]]], object),
     np.bytes_(b"a\0"), np.str_("a\0"), np.void(b"abc"), np.array([b"", b""]), np.bool_(True), np.array([True]),
-    {1: 2.0, 2: 3.0}, {(1, 2): 3}, {None: 1}, {1: "a", "1": "b"}, {True: 1, 2.5: 2, b"k": 3, np.int32(4): 5}, {"b": 1, "a": 2},
+    {1: 2.0, 2: 3.0}, {(1, 2): 3}, {None: 1}, {1: "a", "1": "b"}, {True: 1, 2.5: 2, b"k": 3, np.int32(4): 5},
+    {"b": 1, "a": 2},
     OrderedDict(b=1, a=2), [], (), {}, "", b"", bytearray(b"ab"), 10**5000, -(2**70), -0.0, float("inf"), 1 - 0.0j,
     "\ud83d\ude00 \udcff \0", True, 1, 1.0, Point(1, np.zeros(2)), Model(np.ones(2)), [Model(Point({"a": (1,)}, None))],
     Numbers([1, Numbers()]), Keyed(a=1), pathlib.PurePosixPath("a/b"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import TIMED_OUT, mpiexec, run_command, run_job, command
+from tests.mpijob import TIMED_OUT, command, mpiexec, run_command, run_job
 
 JOB = Path(__file__).with_name("fork_job.py")
 
