@@ -17,8 +17,9 @@ for name in ("sched_getaffinity", "sched_setaffinity", "sched_yield", "getuid", 
 
 def without_folders(original):
     def opening(path, *arguments, **keywords):
-        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(("/proc", "/sys", "/dev/shm")):
-            raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+        if name.startswith(("/proc", "/sys", "/dev/shm")) and name != "/proc/self/maps":  # threadpoolctl's
+            raise FileNotFoundError(2, "No such file or directory", name)
         return original(path, *arguments, **keywords)
 
     return opening

@@ -39,9 +39,8 @@ def test_a_program_from_standard_input_is_told_why_it_waits(tmp_path, program):
     line = f"exec {shlex.quote(mpiexec())} -n 2 {shlex.quote(sys.executable)} {program} {shlex.quote(str(script))}"
     result = run_command(["sh", "-c", line], timeout=8, env=SHORT)
     assert result.returncode == TIMED_OUT, result
-    assert re.search(
-        WAITED + "read from standard input, which .* gives to one rank alone.*write it to a file", result.stderr
-    )
+    cause = "read from standard input, which .* gives to one rank alone.*write it to a file"
+    assert re.search(WAITED + cause, result.stderr), result
 
 
 @pytest.mark.parametrize(
