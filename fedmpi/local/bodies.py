@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.errors import attributes_of
 from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.local.attributes import attributes_of
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
 from fedmpi.local.python_form import interpreted

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, cast
 
-from fedmpi.language.errors import attributes_of
+from fedmpi.local.attributes import attributes_of
 from fedmpi.runtime import plain
 
 # Bytes of an argument or attribute, and characters of a text: what is longer is left out, or cut in its middle.

@@ -113,14 +113,14 @@ class Round:
         except Exception as error:
             cause = error
         except BaseException as error:
-            if forked.is_child():
+            if forked.state.child:
                 forked.end(error)
             raise
         else:
-            if forked.is_child():
+            if forked.state.child:
                 forked.end(None)
             return result
-        if forked.is_child():
+        if forked.state.child:
             forked.end(cause)
         refused = issubclass(type(cause), ArgumentError)
         self.failure = refuse(self.name, cast("ArgumentError", cause)) if refused else failures.shared(cause)

@@ -7,12 +7,19 @@ import sys
 from typing import TextIO
 
 _kept_stderr: TextIO | None = None
+_more = ""  # what stands behind the rank's number
 
 
 def keep_stderr(stream: TextIO) -> None:
     """Let `say` write to `stream` from now on: the launcher `fedmpi run` silences the stderr of ranks other than 0."""
     global _kept_stderr
     _kept_stderr = stream
+
+
+def add_to_rank(text: str) -> None:
+    """Let `say` write ``text`` behind the rank's number from now on."""
+    global _more
+    _more = text
 
 
 def stream() -> TextIO:
@@ -28,5 +35,5 @@ def is_silenced() -> bool:
 def say(rank: int | str, text: str) -> None:
     """Write `text` to stderr in one piece, each line after "[rank r]"; `rank` may say more than its number."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
-        stream().write("".join(f"[rank {rank}] {line}\n" for line in text.rstrip("\n").split("\n")))
+        stream().write("".join(f"[rank {rank}{_more}] {line}\n" for line in text.rstrip("\n").split("\n")))
         stream().flush()
