@@ -69,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         metavar="COMMAND",
-        help="what starts ranks, such as 'srun --mpi=pmi2'; -n N follows (default: the mpiexec of this Python)",
+        help="what starts ranks, such as 'srun --mpi=pmi2 --wait=60'; -n N follows"
+        " (default: the mpiexec of this Python)",
     )
     parser.add_argument(
         "--timeout", type=_seconds, default=3600.0, metavar="SECONDS", help="of one run (default: %(default).0f)"

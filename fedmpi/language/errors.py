@@ -8,7 +8,6 @@ that the user called (an operator, a computation, a decorator) adds its name and
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
 from fedmpi.language.source import user_location
 
@@ -104,9 +103,3 @@ class reporting:  # noqa: N801 - reads as a statement: `with reporting("federate
         if isinstance(error, TypingError) and not error.subject:
             error.subject = self.subject
             error.where = self.where or user_location()
-
-
-def attributes_of(error: BaseException) -> dict[str, Any]:
-    """Return the dictionary of an exception, to read and to write what its class would refuse or answer in its way."""
-    found: dict[str, Any] = vars(BaseException)["__dict__"].__get__(error)
-    return found

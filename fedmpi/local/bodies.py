@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.errors import attributes_of
 from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
+from fedmpi.local.attributes import attributes_of
 from fedmpi.local.debugging import debugging
 from fedmpi.local.freezing import frozen
 from fedmpi.local.given import as_given

@@ -34,7 +34,7 @@ _EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 _ROUNDS = 6
 import os
 
-DEBUG=os.environ.get("DBG")
+DEBUG = os.environ.get("DBG")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class IntegersAsNumPy(AnalysisPass):
             if not changes.made:
                 state.facts[tuple(state.args)] = _facts(flow, state)
                 return False
-            if DEBUG: state.func_ir.dump()
+            if DEBUG:
+                state.func_ir.dump()
             state.return_type = None
             NopythonTypeInference().run_pass(state)
         raise errors.NumbaTypeError(

@@ -36,7 +36,7 @@ class _Batch:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if kind is not None and issubclass(kind, Exception):
+        if error is not None and issubclass(type(error), Exception):
             note_batch(error, self.index)
 
 

@@ -245,7 +245,9 @@ def cast_result(value: Any, type_: Type, *, infinite: bool = False) -> Any:
         case StructType():
             parts = struct_parts(value, type_)
             named = enumerate(zip(type_.items(), parts, strict=True))
-            return tuple([_cast_part(f"element {i}" if n is None else n, part, t, infinite) for i, ((n, t), part) in named])
+            return tuple(
+                [_cast_part(f"element {i}" if n is None else n, part, t, infinite) for i, ((n, t), part) in named]
+            )
         case SequenceType(element):
             if not isinstance(value, PackedSequence | GivenSequence | list | tuple):
                 raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")

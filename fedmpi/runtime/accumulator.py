@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.errors import attributes_of
 from fedmpi.language.types import StructType, Type
 from fedmpi.local import bins, extremes, masks, rounding
+from fedmpi.local.attributes import attributes_of
 from fedmpi.runtime.combined import reduce
 from fedmpi.runtime.comm import Communicator
 from fedmpi.runtime.nonfinite import NotFinite

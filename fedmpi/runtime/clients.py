@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmpi.language.errors import attributes_of
+from fedmpi.local.attributes import attributes_of
 from fedmpi.local.bodies import CLIENT, PROGRESS, STEP, note_progress
 from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, cast
 
-from fedmpi.language.errors import attributes_of
+from fedmpi.local.attributes import attributes_of
 from fedmpi.runtime import plain
 
 # Bytes of an argument or attribute, and characters of a text: what is longer is left out, or cut in its middle.
@@ -71,18 +71,19 @@ def take_apart(error: BaseException, depth: int = 0) -> Taken:
     classes = [(c.__module__, c.__qualname__) for c in bases if issubclass(c, BaseException)]
     text = text_of(error)
     try:
-        args = arguments_of(error)
+        args: tuple[Any, ...] | None = arguments_of(error)
         state = _members(error) | attributes_of(error)
         notes = state.pop("__notes__", [])
         kept = {name: value for name, value in state.items() if _travels(name, value)}
         parts: list[Taken] = []
         whole = len(kept) == len(state)
         if issubclass(kind, BaseExceptionGroup):
-            inner = error.exceptions
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            inner = group.exceptions
             if len(inner) <= _MOST_PARTS and depth < _DEEPEST:
                 parts = [take_apart(part, depth + 1) for part in inner]
                 whole &= all(part.whole for part in parts)
-            args = (str(error.message),) if parts else None
+            args = (str(group.message),) if parts else None
             kept.pop("message", None)
             kept.pop("exceptions", None)
         elif not _travels("args", args):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.errors import attributes_of
+from fedmpi.local.attributes import attributes_of
 from fedmpi.local.interrupts import is_of_handler
 from fedmpi.runtime import forked, plain
 from fedmpi.runtime.exceptions import RemoteError, Taken, add_note, caused, make, stand_in, take_apart, text_of

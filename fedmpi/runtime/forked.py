@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import multiprocessing
 import os
 import sys
 import threading
@@ -27,7 +28,7 @@ from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.runtime import launch, library, stderr
 
-__all__ = ["after_fork", "check", "end", "is_child", "note_code"]
+__all__ = ["after_fork", "check", "end", "is_child", "note_code", "state"]
 
 
 class _State:
@@ -35,19 +36,23 @@ class _State:
     code = 0  # with which it will exit, as far as it is known
 
 
-_state = _State()
+state = _State()
 
 
 def is_child() -> bool:
     """Tell whether this process was forked from a rank."""
-    return _state.child
+    return state.child
 
 
 def check() -> None:
-    """Raise `ContextError` in a process that was forked from a rank."""
-    if _state.child:
+    """Raise `ContextError` in a process that was made by a rank, and is none."""
+    started = launch.detect()
+    maker = "os.fork" if state.child else ""
+    if not maker and started is not None and started.size > 1 and multiprocessing.parent_process() is not None:
+        maker = "multiprocessing"  # with its own interpreter, but with the launcher's variables of its rank
+    if maker:
         raise ContextError(
-            "this process was made by os.fork and has no MPI: federated calls, fm.replicate and fm.is_server belong to"
+            f"this process was made by {maker} and has no MPI: federated calls, fm.replicate and fm.is_server belong to"
             f" the process that was started as a rank\n  at {user_location()}\n  hint: call them there, and give the"
             ' child what it needs; multiprocessing.get_context("spawn") makes processes that hold nothing of MPI'
         )
@@ -61,7 +66,7 @@ def after_fork(action: Callable[[], object]) -> None:
 
 def note_code(code: Any) -> None:
     """Note with which exit code (what SystemExit has) this process is about to end."""
-    _state.code = code if isinstance(code, int) else 0 if code is None else 1
+    state.code = code if isinstance(code, int) else 0 if code is None else 1
 
 
 def end(error: BaseException | None) -> NoReturn:
@@ -80,7 +85,7 @@ def end(error: BaseException | None) -> NoReturn:
 
         _print(trace_of(error) + "\n")
     if error is None or not isinstance(error, SystemExit):
-        _state.code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        state.code = 130 if isinstance(error, KeyboardInterrupt) else 1
     _leave()
 
 
@@ -95,21 +100,22 @@ def _leave() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    os._exit(_state.code & 0xFF)
+    os._exit(state.code & 0xFF)
 
 
 @atexit.register  # before all others of fedmpi's, and most of the program's: it runs after them
 def _at_exit() -> None:
-    if _state.child:
+    if state.child:
         _leave()
 
 
 def _become_child() -> None:
     started = launch.detect()
-    if _state.child or not (library.is_active() or (started is not None and started.size > 1)):
+    if state.child or not (library.is_active() or (started is not None and started.size > 1)):
         return
-    _state.child, _state.code = True, 0
+    state.child, state.code = True, 0
     library.one_thread = threading.RLock()
+    stderr.add_to_rank(f", forked process {os.getpid()}")
     sys.exit = _noting(sys.exit)  # Python does not tell what it will exit with
     sys.excepthook = _failing(sys.excepthook)
 
@@ -125,7 +131,7 @@ def _noting(original: Callable[..., Any]) -> Any:
 
 def _failing(original: Callable[..., Any]) -> Callable[..., Any]:
     def excepthook(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-        _state.code = 130 if issubclass(kind, KeyboardInterrupt) else 1
+        state.code = 130 if issubclass(kind, KeyboardInterrupt) else 1
         if stderr.is_silenced():
             end(value)
         original(kind, value, trace)

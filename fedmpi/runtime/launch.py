@@ -117,4 +117,5 @@ def _right_command(launch: Launch, library: str) -> str:
     if launch.name != "srun":
         return by_mpiexec
     plugin = "pmix" if library == "Open MPI" else "pmi2"
-    return f"srun --mpi={plugin} -n {launch.size} {program}\nor, in the same allocation,  {by_mpiexec}"
+    # With --wait the step ends when a rank is gone: PMI2 tells the others nothing, and they would wait for it for ever.
+    return f"srun --mpi={plugin} -n {launch.size} --wait=60 {program}\nor, in the same allocation,  {by_mpiexec}"

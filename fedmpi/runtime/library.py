@@ -54,8 +54,8 @@ def abort_world(code: int) -> None:
 def _begin(mpi: Any, level: int, errors: str) -> None:
     """Call MPI_Init_thread without the interpreter's lock, so that another thread can say that this one waits.
 
-    mpi4py keeps the lock in it, and besides sets what errors do, and warns of another MPI's mpiexec, which `launch.check`
-    refuses.
+    mpi4py keeps the lock in it, and besides sets what errors do, and warns of another MPI's mpiexec, which
+    `launch.check` refuses.
     """
     try:
         import ctypes

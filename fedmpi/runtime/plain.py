@@ -201,8 +201,9 @@ class _Reader:
 
     def array(self, dtype: np.dtype[Any], shape: list[int]) -> np.ndarray[Any, Any]:
         size = math.prod(shape) * dtype.itemsize
-        flat = np.frombuffer(self.piece(size), np.uint8) if size else None
-        return np.zeros(shape, dtype) if flat is None else flat.view(dtype).reshape(shape).copy()
+        if not size:
+            return np.zeros(shape, dtype)
+        return np.frombuffer(self.piece(size), np.uint8).copy().view(dtype).reshape(shape)
 
     def instance(self, module: str, name: str, items: list[tuple[Any, Any]]) -> Any:
         kind = self.classes.get((module, name)) or found_class(module, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -122,16 +122,17 @@ class Round:
         except Exception as error:
             cause = error
         except BaseException as error:
-            if forked.is_child():
+            if forked.state.child:
                 forked.end(error)
             raise
         else:
-            if forked.is_child():
+            if forked.state.child:
                 forked.end(None)
             return result
-        if forked.is_child():
+        if forked.state.child:
             forked.end(cause)
-        self.failure = refuse(self.name, cause) if issubclass(type(cause), ArgumentError) else failures.shared(cause)
+        refused = issubclass(type(cause), ArgumentError)
+        self.failure = refuse(self.name, cast("ArgumentError", cause)) if refused else failures.shared(cause)
         return None
 
     def agree(self, words: Words = NOTHING) -> Words:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import datetime
+import enum
+import json
+import pathlib
+from collections import OrderedDict
+from typing import NamedTuple
 
+import ml_dtypes  # noqa: F401 - NumPy knows "bfloat16"
 import numpy as np
 import pytest
 
@@ -111,6 +119,149 @@ def test_replicate_keeps_containers_of_placeholders(comm):
     assert_same(fm.replicate(program([1.0, 3.0])), programs.Pair(F32(2.0), F32(4.0)))
     at_server = fm.federated_computation(lambda x: fm.federated_zip(programs.Pair(x, x)), fm.type_at_server(F32))
     assert_same(fm.replicate(at_server(1.0)), programs.Pair(F32(1.0), F32(1.0)))
+
+
+class Colour(enum.IntEnum):
+    RED = 3
+
+
+class Texts(str):
+    pass
+
+
+class Numbers(list):
+    pass
+
+
+class Keyed(dict):
+    pass
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    weights: object
+    bias: float = 0.0
+
+
+@dataclasses.dataclass
+class Derived:
+    x: int
+    twice: int = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        self.twice = 2 * self.x
+
+
+class Units(np.ndarray):
+    pass
+
+
+STRUCTURED = np.array([(1, 2.0, "ab"), (3, 4.0, "c")], [("a", "<i4"), ("b", ">f8"), ("c", "U2")])
+REPLICATED = [
+    np.array([1.0, 2.0], ">f4"), np.array([1, 2], ">i8"), np.array(["abc", "é"], ">U3"), np.array([b"ab", b"c"]),
+    STRUCTURED, STRUCTURED[0], STRUCTURED["b"],
+    np.zeros(2, {"names": ["a", "b"], "formats": ["i1", ("f8", (2, 2))], "offsets": [0, 8], "itemsize": 48}),
+    np.array(["2024-01-01", "NaT"], "M8[D]"), np.timedelta64(5, "ms"), np.array(5), np.zeros((3, 0, 2), np.int8),
+    np.arange(12.0).reshape(3, 4).T, np.asfortranarray(np.arange(6).reshape(2, 3))[:, ::2], np.float16(1.5),
+    np.array([1.5, -2], "bfloat16"), np.longdouble(1) / 3, np.array([1 + 2j], ">c8"),
+    np.array([[b"a", None], ["x", [1]]], object),
+    np.bytes_(b"a\0"), np.str_("a\0"), np.void(b"abc"), np.array([b"", b""]), np.bool_(True), np.array([True]),
+    {1: 2.0, 2: 3.0}, {(1, 2): 3}, {None: 1}, {1: "a", "1": "b"}, {True: 1, 2.5: 2, b"k": 3, np.int32(4): 5},
+    {"b": 1, "a": 2},
+    OrderedDict(b=1, a=2), [], (), {}, "", b"", bytearray(b"ab"), 10**5000, -(2**70), -0.0, float("inf"), 1 - 0.0j,
+    "\ud83d\ude00 \udcff \0", True, 1, 1.0, Point(1, np.zeros(2)), Model(np.ones(2)), [Model(Point({"a": (1,)}, None))],
+    Numbers([1, Numbers()]), Keyed(a=1), pathlib.PurePosixPath("a/b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", REPLICATED, ids=lambda value: type(value).__name__)
+def test_replicate_gives_all_ranks_the_same_value_and_class(comm, value):
+    want = json.dumps(_told(value)).encode()
+    for context in (fm.MpiContext(), fm.ReferenceContext()):
+        with context:
+            got = fm.replicate(value if fm.is_server() else object())
+        assert json.dumps(_told(got)).encode() == want
+        assert got is not value or not isinstance(value, np.ndarray | list | dict)
+        assert not isinstance(got, np.ndarray) or got.flags.writeable
+    if isinstance(value, dict):
+        assert list(got) == list(value)
+
+
+def _told(value):
+    """Return a description of a value that differs wherever values or classes do."""
+    name = type(value).__qualname__
+    if isinstance(value, np.ndarray):
+        items = _told(value.tolist()) if value.dtype == object else value.tobytes().hex()
+        return [name, str(value.dtype), value.shape, items]
+    if isinstance(value, np.generic):
+        return [name, str(value.dtype), np.asarray(value).tobytes().hex(), ascii(value)]
+    if dataclasses.is_dataclass(value):
+        return [name, _told(dataclasses.astuple(value))]
+    if isinstance(value, dict):
+        return [name, [[_told(k), _told(v)] for k, v in value.items()]]
+    if isinstance(value, list | tuple):
+        return [name, [_told(part) for part in value]]
+    return [name, f"{value:x}" if type(value) is int else ascii(value)]
+
+
+CYCLE: list[object] = [1]
+CYCLE.append({"a": CYCLE})
+DEEP: list[object] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), r"a MaskedArray of float64\[2\]\n.*\n  hint: .*np\.ma\.getmaskarray"),
+        (np.array([[1, 2]]).view(np.matrix), r"a matrix of int64\[1, 2\]\n.*\n  hint: give a plain array: np\.asarray"),
+        (np.zeros(2).view(Units), "a Units of float64"),
+        (np.rec.array([(1, 2)], "i4,i4"), "a recarray of"),
+        (np.array(["a"], np.dtypes.StringDType()), "an array of dtype StringDType"),
+        (np.array([(1, "a")], [("a", "i4"), ("b", "O")]), "an array of dtype"),
+        ({"a": [1, {"b": Colour.RED}]}, r"a Colour in value\['a'\]\[1\]\['b'\]\n.*\n  hint: give its value"),
+        (Texts("a"), r"a Texts\n.*\n  hint: give a plain str"),
+        (collections.Counter("aab"), r"a Counter .*\n.*\n  hint: give a plain dict"),
+        (collections.defaultdict(list, a=1), "a defaultdict"),
+        ({Colour.RED: 1}, r"a Colour in value \(a key\)"),
+        (Derived(2), "a Derived"),
+        (collections.namedtuple("Local", "x")(1), "a Local, whose class is not to be found"),
+        ({1, 2}, r"a set\n.*\n  hint: give a list"),
+        (memoryview(b"a"), "a memoryview"),
+        (datetime.date(2024, 1, 1), "a date"),
+        (range(3), "a range"),
+        (np.float32, "a type"),
+        (programs.total, "a "),
+        (fm.SequenceType(np.float32), "a SequenceType"),
+        (fm.SERVER, "a PlacementLiteral"),
+        (CYCLE, r"a container that holds itself in value\[1\]\['a'\]"),
+        (DEEP, "a nest that is too deep"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_replicate_refuses_with_the_kind_and_a_hint(comm, value, text):
+    wanted = "replicate: value must be made of arrays, numbers, texts, bytes and .*, found "
+    if text.startswith("a Local") and comm.size == 1:
+        return  # known here
+    for context in (fm.MpiContext(), fm.ReferenceContext()):
+        with context, pytest.raises(TypeError, match=wanted + text if "Local" not in text else text):
+            fm.replicate(value if fm.is_server() else None)
+        if "Local" in text:
+            break
+    assert fm.replicate(5) == 5
+
+
+def test_replicate_of_client_data_and_placeholders(comm):
+    with pytest.raises(TypeError, match="found ClientData"):
+        fm.replicate([fm.client_data([1.0], F32)])
+    got = fm.replicate(np.memmap(__file__, np.uint8, "r")[:5])
+    assert type(got) is np.ndarray
 
 
 def test_replicate_refuses_what_it_cannot_send(comm):

@@ -34,6 +34,7 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
+FirstJobId={first_job}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -70,6 +71,8 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # MPICH names its shared memory by the job's number, and does not start where a killed job has left its own.
+        self.first_job = 10_000 + secrets.randbelow(50_000_000)
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Node:
@@ -149,6 +152,7 @@ class Node:
             controller_port=controller_port,
             node_port=node_port,
             cpus=CPUS,
+            first_job=self.first_job,
         )
         self._configuration.write_text(text)
         self._daemon("slurmctld", "-D", "-f", self._configuration)

@@ -1,6 +1,7 @@
 """The job script, srun and wrong launches on a real Slurm of one node."""
 
 import os
+import pathlib
 import shlex
 import shutil
 import sys
@@ -119,6 +120,24 @@ def test_srun_gives_one_world(slurm, srun):
     assert result.returncode == 0, result
     assert "srun, 3 processes" in result.stdout
     assert "3; rank 0 is the server, ranks 1-2 host the clients" in result.stdout, result
+
+
+def test_a_rank_that_is_killed_ends_the_step(slurm, srun, tmp_path):
+    """With --wait, which the job script has; PMI2 tells the others nothing."""
+    assert "--wait=60" in TUTORIAL.read_text()
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal\nimport fedmpi as fm\nfm.replicate(1)\n"
+        "for line in open('/proc/self/maps'):\n"
+        "    if '/dev/shm/' in line:\n        print(line.split()[-1], flush=True)\nfm.replicate(1)\n"
+        "if os.environ['SLURM_PROCID'] == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\nfm.replicate(2)\n"
+    )
+    result = slurm.run(*srun, "--wait=3", "-n", "3", sys.executable, script, timeout=60)
+    for name in set(result.stdout.split()):  # what killed ranks leave
+        pathlib.Path(name).unlink(missing_ok=True)
+    assert result.returncode not in (0, 124), result
+    assert result.seconds < 30, result
+    assert "Killed" in result.stderr, result
 
 
 def refused(result: Result, *texts: str):

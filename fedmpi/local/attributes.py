@@ -1,0 +1,11 @@
+"""The attributes of exceptions, whatever their classes make of being asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return the dictionary of an exception, to read and to write what its class would refuse or answer in its way."""
+    found: dict[str, Any] = vars(BaseException)["__dict__"].__get__(error)
+    return found
