@@ -219,7 +219,7 @@ def test_other_vector_widths(features, width, tmp_path):
     code += "sys.exit(pytest.main(sys.argv[1:]))"
     root = Path(fedmpi.__file__).parent.parent
     environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "PYTHONPATH": str(root)}
-    environment |= {"NUMBA_CACHE_DIR": str(tmp_path), "FEDMPI_CACHE_DIR": str(tmp_path / "fedmpi")}
+    environment |= {"FEDMPI_CACHE_DIR": str(tmp_path)}
     here = ["tests/local/test_softmax_forms.py", "-k", "agree or around or nothing_beyond or last_bits"]
     command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", *here]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
