@@ -187,6 +187,23 @@ _128 = ir.IntType(128)
 
 
 @functools.cache
+def overflowing(kind: str, name: str) -> Any:
+    """Return ``add``, ``sub`` or ``mul`` of two integers of a dtype, as the wrapped result and whether it is wrong."""
+    type_ = getattr(types, kind)
+
+    def both(typing: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
+            prefix = "s" if type_.signed else "u"
+            made = getattr(builder, f"{prefix}{name}_with_overflow")(*args)
+            parts = builder.extract_value(made, 0), builder.extract_value(made, 1)
+            return context.make_tuple(builder, sig.return_type, parts)
+
+        return types.Tuple((type_, types.boolean))(type_, type_), generate
+
+    return _made("pair", both)
+
+
+@functools.cache
 def exact(name: str) -> Any:
     """Return ``add``, ``sub`` or ``mul`` of Python's integers: beyond 64 bits it is an `OverflowError`."""
 

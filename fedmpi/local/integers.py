@@ -32,8 +32,6 @@ _SYMBOLS = {
 _SHIFTS = (operator.lshift, operator.rshift)
 _EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 _ROUNDS = 6
-import os
-DEBUG=os.environ.get("DBG")
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,8 @@ class IntegersAsNumPy(AnalysisPass):
             changes = Changes(flow, state)
             changes.make()
             if not changes.made:
-                state.facts[tuple(state.args)] = _facts(flow, state)
+                state.facts[tuple(map(types.unliteral, state.args))] = _facts(flow, state)
                 return False
-            if DEBUG: state.func_ir.dump()
             state.return_type = None
             NopythonTypeInference().run_pass(state)
         raise errors.NumbaTypeError(
@@ -72,11 +69,9 @@ class IntegersAsNumPy(AnalysisPass):
 def _facts(flow: Flow, state: Any) -> Facts:
     if not state.is_helper:
         return Facts(None, False)
-    names = [name for name, type_ in zip(state.func_id.arg_names, state.args, strict=True) if type_ in _PYTHON]
-    as_python = {
-        name: _PYTHON[type_] for name, type_ in zip(names, (t for t in state.args if t in _PYTHON), strict=True)
-    }
-    other = Flow(state.func_ir, state.typemap, state.calltypes, as_python) if names else flow
+    named = zip(state.func_id.arg_names, map(types.unliteral, state.args), strict=True)
+    as_python = {name: _PYTHON[type_] for name, type_ in named if type_ in _PYTHON}
+    other = Flow(state.func_ir, state.typemap, state.calltypes, as_python) if as_python else flow
     return Facts(flow.returned(), flow.weak_matters or other.returned() != flow.returned())
 
 
@@ -471,7 +466,7 @@ class Changes:
 
     def _helper(self, expr: Any, dispatcher: Any) -> None:
         """Call the form of a helper that knows which of its parameters are integers of Python's."""
-        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.flow.signatures[expr].args)
+        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.flow.argument_types(expr))
         if facts is None or not facts.weak_matters or expr.vararg is not None:
             return
         names = dispatcher.py_func.__code__.co_varnames

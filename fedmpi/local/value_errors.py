@@ -61,7 +61,7 @@ class UnequalShapesError(ValueError):
         return self._text
 
 
-class IntegerDoesNotFit(OverflowError):  # noqa: N818 - it is never seen: see __new__
+class IntegerDoesNotFit(OverflowError):
     """Makes the OverflowError of compiled code in Python: to put numbers into a text would take Numba a second."""
 
     def __new__(cls, label: str, expected: str, found: int) -> Any:
