@@ -290,7 +290,7 @@ class Flow:
             return default(type_)
         owner, args = self.types[expr.func.name], [self[arg] for arg in expr.args]
         if isinstance(owner, types.NumberClass) and isinstance(type_, types.Number):
-            return of("bool") if isinstance(type_, types.Boolean) else default(type_)
+            return self._converted(args, type_)
         if isinstance(owner, types.NamedTupleClass):
             named = {name: self[arg] for name, arg in expr.kws}
             return (*args, *(named[name] for name in owner.instance_class._fields[len(args) :]))
@@ -299,7 +299,8 @@ class Flow:
             return default(type_) if facts is None else facts.returns
         obj = self.object(expr.func)
         if (gives := getattr(obj, "gives", None)) is not None:
-            return self._made(gives, args[0])
+            known = self._made(gives, args[0])
+            return Elements(gives) if isinstance(type_, types.Array) and gives != "same" else known
         builtin = getattr(self, f"_{getattr(obj, '__name__', '')}_call", None) if obj in _BUILTINS else None
         if builtin is not None and not expr.kws:
             return builtin(expr, args, type_)
@@ -310,8 +311,20 @@ class Flow:
         found = self.in_numpy(expr)
         return default(type_) if found is None else found
 
+    def _converted(self, args: Any, type_: Any) -> Any:
+        """Return what a class of NumPy's scalars gives; a constant keeps its bounds."""
+        found = default(type_)
+        known = args[0] if len(args) == 1 else None
+        if isinstance(known, Number) and isinstance(found, Number) and found.strong and len(known.kinds) == 1:
+            (kind,) = found.strong
+            if not known.wide and known.integral and fits(known.bounds, kind):
+                return Number(found.kinds, known.bounds)
+        return found
+
     def _made(self, gives: str, first: Any) -> Any:
         """Return what one of `integer_operations` gives."""
+        if gives == "same":
+            return first
         if not gives.startswith("fitting "):
             return weak() if gives == "weak" else of(gives)
         limits, (low, high) = np.iinfo(gives.removeprefix("fitting ")), first.bounds
