@@ -19,6 +19,7 @@ from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, S
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type, type_contains
 from fedmpi.local.bodies import KERNEL, LocalBody, NumbaBody
 from fedmpi.local.columns import arity, is_text, laid_out_alike, leaf_formats
+from fedmpi.local.integer_arithmetic import SYMBOLS
 from fedmpi.local.records import record_of
 from fedmpi.local.sparse import Csr
 
@@ -276,6 +277,9 @@ class Generator:
         texts = self.text(left), self.text(right)
         if type_.shape != ():
             self.line(f"{self.helper('expect_one_shape')}({', '.join(texts)}, {op!r})")
+        if op in SYMBOLS and type_.dtype.kind in "iu":
+            computed = self.helper(f"integers_{op}")
+            return self.bind(f"{computed}({', '.join(texts)}, {self.token(type_)})", type_)
         return self.owned(Var(f"({texts[0]} {_BINARY[op]} {texts[1]})", type_), type_)
 
     def invoke(self, function: Any, argument: Any, type_: Type) -> Any:

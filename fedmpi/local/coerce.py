@@ -23,6 +23,8 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.callee import OPTIONS, callee
 from fedmpi.local.columns import laid_out_alike
 from fedmpi.local.compile_errors import not_compiled
+from fedmpi.local.integer_arithmetic import SYMBOLS, ResultDoesNotFit
+from fedmpi.local.integer_operations import overflowing
 from fedmpi.local.kernel import jit
 from fedmpi.local.numba_types import SequenceValue, retyped
 from fedmpi.local.read_only import read_only
@@ -368,12 +370,41 @@ def _plus(dtype: np.dtype[Any]) -> Any:
     cast = _cast(dtype)
     if dtype.kind not in "iu":
         return callee(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
-    info = np.iinfo(dtype)
-    overflow = f"        raise OverflowError('the sum does not fit {dtype.name}')\n"
-    if dtype.itemsize < 8:
-        body = f"    s = int64(a) + int64(b)\n    if s < {info.min} or s > {info.max}:\n{overflow}    return cast(s)\n"
-    elif dtype.kind == "u":
-        body = f"    s = uint64(a) + uint64(b)\n    if s < uint64(a):\n{overflow}    return s\n"
-    else:
-        body = f"    s = a + b\n    if (a < 0) == (b < 0) and (s < 0) != (a < 0):\n{overflow}    return s\n"
-    return callee(_function("plus", "a, b", body, {"cast": cast, "int64": np.int64, "uint64": np.uint64}))
+    body = (
+        f"    s, wrong = both(a, b)\n    if wrong:\n        raise OverflowError('the sum does not fit {dtype.name}')\n"
+    )
+    return callee(_function("plus", "a, b", f"{body}    return s\n", {"both": overflowing(dtype.name, "add")}))
+
+
+# --- arithmetic of traced integers: `integer_arithmetic` has the same in NumPy ----------------------------------------
+
+
+def _integers(op: str, name: str) -> Any:
+    def computed(left: Any, right: Any, token: TypeToken) -> Any:
+        """Return the sum, difference or product of integers of the token's dtype; beyond it is an `OverflowError`."""
+        return _interpreted(left, right, token)
+
+    @overload(computed, strict=False, jit_options=OPTIONS)
+    def _computed(left: Any, right: Any, token: Any) -> Any:
+        dtype: np.dtype[Any] = token.type.dtype
+        scope: dict[str, Any] = {"both": overflowing(dtype.name, name), "DoesNotFit": ResultDoesNotFit}
+        scope |= {"empty": np.empty, "dtype": dtype.type}
+        failing = f"raise DoesNotFit({op!r}, a, b, {dtype.name!r})\n"
+        arrays = [isinstance(side, types.Array) and side.ndim > 0 for side in (left, right)]
+        if not any(arrays):
+            body = f"    a, b = left, right\n    s, wrong = both(a, b)\n    if wrong:\n        {failing}    return s\n"
+            return _function("computed", "left, right, token", body, scope)
+        shaped = "left" if arrays[0] else "right"
+        a, b = (f"{side}{'.ravel()' * is_array}" for side, is_array in zip(("left", "right"), arrays, strict=True))
+        items = ", ".join(f"{n}{'[i]' * is_array}" for n, is_array in zip(("xs", "ys"), arrays, strict=True))
+        body = (
+            f"    total = empty({shaped}.shape, dtype)\n    out, xs, ys = total.ravel(), {a}, {b}\n"
+            f"    for i in range(out.size):\n        a, b = {items}\n        s, wrong = both(a, b)\n"
+            f"        if wrong:\n            {failing}        out[i] = s\n    return total\n"
+        )
+        return _function("computed", "left, right, token", body, scope)
+
+    return computed
+
+
+integers_add, integers_subtract, integers_multiply = map(_integers, SYMBOLS, ("add", "sub", "mul"))

@@ -114,6 +114,10 @@ class Flow:
         key = getattr(self.types[var.name], "typing_key", None)
         return resolved(self.func_ir, var) if key is None else key
 
+    def argument_types(self, call: Any) -> Any:
+        """Return the types of a call's arguments, by which a helper's facts are found."""
+        return tuple(map(types.unliteral, self.signatures[call].args))
+
     def unsettled(self, var: Any) -> bool:
         """Tell whether something is, or is made of, an array whose dtype is not NumPy's yet."""
         known = self[var]
@@ -248,8 +252,7 @@ class Flow:
 
     def _numbers(self, fn: Any, left: Number, right: Number) -> Number:
         kinds = dtypes_of(left, right)
-        self.weak_matters |= kinds != {"int64"} or fn in (operator.floordiv, operator.mod, operator.pow)
-        self.weak_matters |= fn in (operator.lshift, operator.rshift)
+        self.weak_matters |= fn in ARITHMETIC
         if fn in COMPARISONS:
             return Number(frozenset("pybool" if k in ("weak", "pyfloat") else "bool" for k in kinds), (0, 1))
         if fn is operator.truediv:
@@ -270,7 +273,7 @@ class Flow:
         known = self[expr.value]
         if not isinstance(known, Number):
             return known if isinstance(known, Elements) and expr.fn is not operator.not_ else self._other(expr, type_)
-        self.weak_matters |= known.kinds != {"int64"}
+        self.weak_matters = True
         kinds = frozenset("weak" if kind == "pybool" else kind for kind in known.kinds)
         if expr.fn is operator.neg:
             low, high = known.bounds
@@ -287,28 +290,41 @@ class Flow:
             return default(type_)
         owner, args = self.types[expr.func.name], [self[arg] for arg in expr.args]
         if isinstance(owner, types.NumberClass) and isinstance(type_, types.Number):
-            return of("bool") if isinstance(type_, types.Boolean) else default(type_)
+            return self._converted(args, type_)
         if isinstance(owner, types.NamedTupleClass):
             named = {name: self[arg] for name, arg in expr.kws}
-            return tuple([*args, *(named[name] for name in owner.instance_class._fields[len(args) :])])
+            return (*args, *(named[name] for name in owner.instance_class._fields[len(args) :]))
         if isinstance(owner, types.Dispatcher):
-            facts = getattr(owner.dispatcher, "fedmpi_facts", {}).get(self.signatures[expr].args)
+            facts = getattr(owner.dispatcher, "fedmpi_facts", {}).get(self.argument_types(expr))
             return default(type_) if facts is None else facts.returns
         obj = self.object(expr.func)
         if (gives := getattr(obj, "gives", None)) is not None:
-            return self._made(gives, args[0])
+            known = self._made(gives, args[0])
+            return Elements(gives) if isinstance(type_, types.Array) and gives != "same" else known
         builtin = getattr(self, f"_{getattr(obj, '__name__', '')}_call", None) if obj in _BUILTINS else None
         if builtin is not None and not expr.kws:
             return builtin(expr, args, type_)
         if isinstance(getattr(obj, "__name__", None), str) and obj in _OPERATORS and len(args) == 2:
-            return self.binary(obj, *expr.args, type_)
+            return self.binary(obj, expr.args[0], expr.args[1], type_)
         if any(map(self.unsettled, expr.list_vars())):
             return PENDING
         found = self.in_numpy(expr)
         return default(type_) if found is None else found
 
+    def _converted(self, args: Any, type_: Any) -> Any:
+        """Return what a class of NumPy's scalars gives; a constant keeps its bounds."""
+        found = default(type_)
+        known = args[0] if len(args) == 1 else None
+        if isinstance(known, Number) and isinstance(found, Number) and found.strong and len(known.kinds) == 1:
+            (kind,) = found.strong
+            if not known.wide and known.integral and fits(known.bounds, kind):
+                return Number(found.kinds, known.bounds)
+        return found
+
     def _made(self, gives: str, first: Any) -> Any:
         """Return what one of `integer_operations` gives."""
+        if gives == "same":
+            return first
         if not gives.startswith("fitting "):
             return weak() if gives == "weak" else of(gives)
         limits, (low, high) = np.iinfo(gives.removeprefix("fitting ")), first.bounds

@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
@@ -110,6 +112,32 @@ def _binary(kind: str, emit: Any) -> Any:
     return _made(kind, operation)
 
 
+def _keep(typing: Any, array: Any) -> Any:
+    """Return an array itself: what comes before and after is not one expression then.
+
+    Numba computes an expression of arrays element by element, in the dtypes that it has for scalars.
+    """
+
+    def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return array(array), generate
+
+
+kept = _made("same", _keep)
+
+
+@functools.cache
+def of_arrays(kind: str, name: str) -> Any:
+    """Return ``//``, ``%``, ``<<`` or ``>>`` of arrays of a kind, or of one and a scalar, element by element."""
+    makers = {"//": (quotient, False), "%": (quotient, True), "<<": (shift, True), ">>": (shift, False)}
+    maker, option = makers[name]
+    operation = maker(kind, option)
+    made = numba.vectorize(lambda a, b: operation(a, b))
+    made.gives = kind
+    return made
+
+
 @functools.cache
 def quotient(kind: str, rest: bool) -> Any:
     """Return ``//`` or ``%``: by zero it gives 0 as NumPy does, or raises as Python does; the least by -1 wraps."""
@@ -169,6 +197,20 @@ def shift(kind: str, left_: bool) -> Any:
 
 
 @functools.cache
+def inverse(kind: str) -> Any:
+    """Return ``~`` of an unsigned integer, in its dtype."""
+    type_ = getattr(types, kind)
+
+    def inverted(typing: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
+            return builder.not_(args[0])
+
+        return type_(type_), generate
+
+    return _made(kind, inverted)
+
+
+@functools.cache
 def comparison(symbol: str) -> Any:
     """Return ``==``, ``<`` … of uint64 and another integer: Numba compares them as floats."""
 
@@ -184,6 +226,23 @@ def comparison(symbol: str) -> Any:
 
 
 _128 = ir.IntType(128)
+
+
+@functools.cache
+def overflowing(kind: str, name: str) -> Any:
+    """Return ``add``, ``sub`` or ``mul`` of two integers of a dtype, as the wrapped result and whether it is wrong."""
+    type_ = getattr(types, kind)
+
+    def both(typing: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
+            prefix = "s" if type_.signed else "u"
+            made = getattr(builder, f"{prefix}{name}_with_overflow")(*args)
+            parts = builder.extract_value(made, 0), builder.extract_value(made, 1)
+            return context.make_tuple(builder, sig.return_type, parts)
+
+        return types.Tuple((type_, types.boolean))(type_, type_), generate
+
+    return _made("pair", both)
 
 
 @functools.cache

@@ -25,7 +25,7 @@ _SMALL = 2**20  # what a sum may grow by in each step without a check: 2**43 ste
 
 @dataclass(frozen=True)
 class Number:
-    """What is known of a scalar: the kinds it may have, the bounds of Python's integers among them.
+    """What is known of a scalar: the kinds it may have, and bounds: of Python's integers if it may be one of them.
 
     ``wide``: at run time the value may lie outside its dtype, equal to NumPy's modulo 2 to the power of its bits.
     """
@@ -49,7 +49,7 @@ class Number:
         if other.kinds <= self.kinds and other.wide <= self.wide and _inside(other, self):
             return self
         bounds = other.bounds if not self.kinds & WEAK else self.bounds
-        if self.kinds & WEAK and other.kinds & WEAK:
+        if bool(self.kinds & WEAK) == bool(other.kinds & WEAK):
             low, high = _hull([self.bounds, other.bounds])
             bounds = (
                 None if widen and low != self.bounds[0] else low,
@@ -98,10 +98,8 @@ def constant(value: Any) -> Number | None:
 
 
 def _inside(inner: Number, outer: Number) -> bool:
-    if not inner.kinds & WEAK:
-        return True
-    if not outer.kinds & WEAK:
-        return False
+    if bool(inner.kinds & WEAK) != bool(outer.kinds & WEAK):
+        return bool(outer.kinds & WEAK)
     return _hull([inner.bounds, outer.bounds]) == outer.bounds
 
 

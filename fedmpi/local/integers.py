@@ -32,9 +32,8 @@ _SYMBOLS = {
 _SHIFTS = (operator.lshift, operator.rshift)
 _EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 _ROUNDS = 6
-import os
-
-DEBUG = os.environ.get("DBG")
+_DTYPES = INTEGERS | {"bool"}
+_UNCLEAR = "which dtype NumPy computes it in depends on the way there"
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,8 @@ class IntegersAsNumPy(AnalysisPass):
             changes = Changes(flow, state)
             changes.make()
             if not changes.made:
-                state.facts[tuple(state.args)] = _facts(flow, state)
+                state.facts[tuple(map(types.unliteral, state.args))] = _facts(flow, state)
                 return False
-            if DEBUG:
-                state.func_ir.dump()
             state.return_type = None
             NopythonTypeInference().run_pass(state)
         raise errors.NumbaTypeError(
@@ -74,11 +71,9 @@ class IntegersAsNumPy(AnalysisPass):
 def _facts(flow: Flow, state: Any) -> Facts:
     if not state.is_helper:
         return Facts(None, False)
-    names = [name for name, type_ in zip(state.func_id.arg_names, state.args, strict=True) if type_ in _PYTHON]
-    as_python = {
-        name: _PYTHON[type_] for name, type_ in zip(names, (t for t in state.args if t in _PYTHON), strict=True)
-    }
-    other = Flow(state.func_ir, state.typemap, state.calltypes, as_python) if names else flow
+    named = zip(state.func_id.arg_names, map(types.unliteral, state.args), strict=True)
+    as_python = {name: _PYTHON[type_] for name, type_ in named if type_ in _PYTHON}
+    other = Flow(state.func_ir, state.typemap, state.calltypes, as_python) if as_python else flow
     return Facts(flow.returned(), flow.weak_matters or other.returned() != flow.returned())
 
 
@@ -91,6 +86,7 @@ class Changes:
         self.before: list[Any] = []  # what comes before the statement that is looked at
         self.scope: Any = None
         self.loc: Any = None
+        self.in_operations = self._in_operations()
         self.results = set() if state.is_helper else self._only_returned()
 
     def make(self) -> None:
@@ -103,6 +99,16 @@ class Changes:
                 body += [*self.before, statement]
             block.body[:] = body
         self._join()
+
+    def _in_operations(self) -> set[str]:
+        """Return the names of what operators, and functions of NumPy, work on."""
+        found: set[str] = set()
+        for block in self.func_ir.blocks.values():
+            for expr in block.find_exprs():
+                ours = expr.op == "call" and getattr(self.flow.object(expr.func), "gives", None) is not None
+                if expr.op in ("binop", "unary", "call") and not ours:
+                    found |= {var.name for var in expr.list_vars()}
+        return found
 
     def _only_returned(self) -> set[str]:
         """Return the names of tuples that go into the returned value and nowhere else."""
@@ -249,19 +255,15 @@ class Changes:
             if "pybool" in kinds:
                 self.refuse("~ of a truth value of Python is an integer", "write not x")
             expr.value = self.narrow(expr.value)
-            if isinstance(known, Number) and (unsigned := known.strong & set(UNSIGNED)):
-                (kind,) = (
-                    unsigned
-                    if known.kinds == unsigned and len(unsigned) == 1
-                    else self.refuse(f"~ of {self._shown(expr.value)}", "give it one dtype")
-                )
-                if kind != "uint64":
-                    self._replace(statement, ir.Expr.call(
-                        self._assign(ir.Global(kind, getattr(np, kind), self.loc), "function"),
-                        [self._assign(expr, "inverse")], (), self.loc,
-                    ))  # fmt: skip
+            if isinstance(known, Number) and known.strong & set(UNSIGNED):
+                if len(known.kinds) > 1:
+                    self.refuse(f"~ of {self._shown(expr.value)}", "give it one dtype")
+                (kind,) = known.kinds
+                self._operation(statement, operations.inverse(kind), expr.value)
         elif expr.fn is operator.not_:
             expr.value = self.narrow(expr.value)
+        if isinstance(known, Elements) and known.kind in INTEGERS:
+            self._kept(statement)
 
     def _binop(self, statement: Any, expr: Any) -> None:
         left, right = self.flow[expr.lhs], self.flow[expr.rhs]
@@ -287,7 +289,7 @@ class Changes:
         if fn in COMPARISONS or fn is operator.truediv:
             expr.lhs, expr.rhs = self.narrow(expr.lhs), self.narrow(expr.rhs)
             if fn in COMPARISONS and "uint64" in left.kinds | right.kinds and left.kinds != right.kinds:
-                self._operation(statement, expr, operations.comparison(_SYMBOLS[fn]))
+                self._operation(statement, operations.comparison(_SYMBOLS[fn]), expr.lhs, expr.rhs)
         elif "bool" in kinds:
             self._truths(statement, expr, fn, kinds, what)
         elif "float" in kinds:
@@ -296,9 +298,7 @@ class Changes:
             self._weak(statement, expr, fn, left, right)
         elif len(kinds & INTEGERS) > 1:
             if left.wide or right.wide or kinds & {"uint64"} or fn not in (*RING, *BITWISE):
-                self.refuse(
-                    f"{what}: which dtype NumPy computes it in depends on the way there", "give each side one dtype"
-                )
+                self.refuse(f"{what}: {_UNCLEAR}", "give each side one dtype")
         else:
             (kind,) = kinds & INTEGERS
             self._strong(statement, expr, fn, kind, "weak" in kinds, what)
@@ -323,22 +323,23 @@ class Changes:
         low, high = right.bounds
         if fn in (operator.floordiv, operator.mod):
             if low is None or (low <= 0 and (high is None or high >= -1)):
-                self._operation(statement, expr, operations.quotient("weak", fn is operator.mod))
+                self._operation(statement, operations.quotient("weak", fn is operator.mod), expr.lhs, expr.rhs)
         elif fn is operator.rshift:
             if low is None or high is None or low < 0 or high > 63:
-                self._operation(statement, expr, operations.shift("weak", False))
+                self._operation(statement, operations.shift("weak", False), expr.lhs, expr.rhs)
         elif fn is operator.pow and high is not None and high < 0:
             self.refuse("an integer of Python's to a negative power is a float", "write float(…) ** …")
         elif fn in (operator.pow, operator.lshift):
             if may_overflow(fn, left.bounds, right.bounds):
                 made = operations.power("weak") if fn is operator.pow else operations.shift("weak", True)
-                self._operation(statement, expr, made)
+                self._operation(statement, made, expr.lhs, expr.rhs)
         elif fn in RING and may_overflow(fn, left.bounds, right.bounds):
-            self._operation(statement, expr, operations.exact(_EXACT[fn]))
+            self._operation(statement, operations.exact(_EXACT[fn]), expr.lhs, expr.rhs)
 
-    def _operation(self, statement: Any, expr: Any, function: Any) -> None:
+    def _operation(self, statement: Any, function: Any, *operands: Any) -> None:
+        """Put an operation of ours in the place of an expression."""
         name = self._assign(ir.Global("operation", function, self.loc), "function")
-        self._replace(statement, ir.Expr.call(name, [expr.lhs, expr.rhs], (), self.loc))
+        self._replace(statement, ir.Expr.call(name, operands, (), self.loc))
 
     def _strong(self, statement: Any, expr: Any, fn: Any, kind: str, may_be_weak: bool, what: str) -> None:
         """Integers of NumPy's, or one of them and one of Python's, computed in the dtype ``kind``."""
@@ -353,19 +354,19 @@ class Changes:
             elif kind == "uint64" and (known.kinds & WEAK or self._type(var) not in _UNSIGNED_TYPES):
                 var = self._result_of(np.uint64, var)
             setattr(expr, side, var)
-        low, high = right.bounds if right.kinds <= WEAK else (None, None)
+        low, high = right.bounds if right.kinds <= WEAK or len(right.kinds) == 1 else (None, None)
         flavour = "weak" if may_be_weak and kind != "uint64" else kind
         if fn in (operator.floordiv, operator.mod):
             safe = low is not None and high is not None and (low > 0 or high < -1)
             if not safe and (kind == "int64" or flavour == "weak"):
-                self._operation(statement, expr, operations.quotient(flavour, fn is operator.mod))
+                self._operation(statement, operations.quotient(flavour, fn is operator.mod), expr.lhs, expr.rhs)
         elif fn in _SHIFTS and not (low is not None and high is not None and 0 <= low <= high < bits):
-            self._operation(statement, expr, operations.shift(kind, fn is operator.lshift))
+            self._operation(statement, operations.shift(kind, fn is operator.lshift), expr.lhs, expr.rhs)
         elif fn is operator.pow:
             if high is not None and high < 0:
                 self.refuse(f"{what}: NumPy has no negative powers of integers", "write np.float64(…) ** …")
             if low is None or high is None or not 0 <= low <= high <= 64:
-                self._operation(statement, expr, operations.power(kind))
+                self._operation(statement, operations.power(kind), expr.lhs, expr.rhs)
 
     # --- arrays ---
 
@@ -380,24 +381,69 @@ class Changes:
                 self.refuse(
                     f"{what}= …: NumPy does not store {found} in an array of {left.kind}", "write a = (a …).astype(…)"
                 )
-        if kind == "float64" and not {left, right} & {Elements("uint64")}:
-            expr.lhs, expr.rhs = self.narrow(expr.lhs), self.narrow(expr.rhs)
-            return
         if not kind:
-            self.refuse(
-                f"{what}: which dtype NumPy computes it in depends on the way there", "give each side one dtype"
-            )
+            self.refuse(f"{what}: {_UNCLEAR}", "give each side one dtype")
+        if kind == "float64":
+            self._arrays_as_floats(expr, fn, what)
+            return
         if kind == "bool" and fn in ARITHMETIC and fn not in (*BITWISE, operator.add, operator.mul):
             self.refuse(f"{what}: NumPy's truth values are no integers", "write x.astype(np.int64)")
-        if fn in COMPARISONS and kind == "float64":
-            self.refuse(f"{what}: compiled code compares such integers as floats", "give both sides one dtype")
         for side in ("lhs", "rhs"):
             setattr(expr, side, self._beside_array(getattr(expr, side), kind, fn, what))
-        if fn in (*_SHIFTS, operator.pow):
-            bounds = right.bounds if isinstance(right, Number) and right.kinds <= WEAK else (None, None)
-            most = np.iinfo(kind).bits - 1 if fn in _SHIFTS else 64
-            if None in bounds or not 0 <= bounds[0] <= bounds[1] <= most:  # type: ignore[operator]
-                self.refuse(f"{what}: of arrays it needs a constant from 0 to {most}", "write a loop over the elements")
+        if kind in INTEGERS:
+            self._elements(statement, expr, fn, kind, right, what)
+        if fn in ARITHMETIC and not in_place:
+            self._kept(statement)
+
+    def _elements(self, statement: Any, expr: Any, fn: Any, kind: str, right: Any, what: str) -> None:
+        """Let operations on the elements of arrays end as NumPy's do."""
+        low, high = right.bounds if isinstance(right, Number) and len(right.kinds) == 1 else (None, None)
+        safe = None not in (low, high)
+        if fn in (operator.floordiv, operator.mod):
+            safe = kind != "int64" or (low is not None and low >= 0) or (high is not None and high < -1)
+        elif fn in _SHIFTS:
+            safe = safe and 0 <= low <= high < np.iinfo(kind).bits
+        elif fn is operator.pow:
+            if not safe or not 0 <= low <= high <= 64:
+                self.refuse(
+                    f"{what}: of arrays it needs a constant power from 0 to 64", "write a loop over the elements"
+                )
+            return
+        else:
+            return
+        if not safe and expr.op == "inplace_binop":
+            self.refuse(f"{what}= … of an array", f"write a = a {_SYMBOLS[fn]} …")
+        if not safe:
+            self._operation(statement, operations.of_arrays(kind, _SYMBOLS[fn]), expr.lhs, expr.rhs)
+
+    def _kept(self, statement: Any) -> None:
+        """Keep an array of integers from becoming a part of a larger expression, in which its elements are wider."""
+        name = statement.target.name
+        if name in self.in_operations:
+            inner = ir.Var(self.scope, mk_unique_var("$array"), self.loc)
+            self.func_ir._definitions[inner.name].append(statement.value)
+            self.before.append(ir.Assign(statement.value, inner, self.loc))
+            self._operation(statement, operations.kept, inner)
+
+    def _arrays_as_floats(self, expr: Any, fn: Any, what: str) -> None:
+        """One side is a float, or they are uint64 and signed: NumPy computes in floats."""
+        integers = [s for s in (expr.lhs, expr.rhs) if getattr(self.flow[s], "kind", "") in _DTYPES]
+        floats = [s for s in (expr.lhs, expr.rhs) if s not in integers]
+        if fn in COMPARISONS and all(self._is_integral(s) for s in (expr.lhs, expr.rhs)):
+            self.refuse(f"{what}: compiled code compares such integers as floats", "give both sides one dtype")
+        if len(integers) == 2:
+            self.refuse(f"{what}: NumPy has no integer that holds both", "write .astype(…) of one of them")
+        for side in ("lhs", "rhs"):
+            var = getattr(expr, side)
+            if var in floats:
+                var = self.narrow(var)
+                if integers and self._is_integral(getattr(expr, side)):
+                    var = self._result_of(np.float64, var)
+                setattr(expr, side, var)
+
+    def _is_integral(self, var: Any) -> bool:
+        known = self.flow[var]
+        return known.integral if isinstance(known, Number) else known.kind in _DTYPES
 
     def _beside_array(self, var: Any, kind: str, fn: Any, what: str) -> Any:
         """Return a scalar beside an array in its dtype in NumPy; Numba would take int64."""
@@ -409,9 +455,7 @@ class Changes:
                 return var  # int64 holds both
             return self._fitting(var, kind, what, cast=kind in INTEGERS)
         if len(known.strong) != 1:
-            self.refuse(
-                f"{what}: which dtype NumPy computes it in depends on the way there", "give each side one dtype"
-            )
+            self.refuse(f"{what}: {_UNCLEAR}", "give each side one dtype")
         (own,) = known.strong
         var = self.narrow(var)
         return (
@@ -468,12 +512,11 @@ class Changes:
         if isinstance(known, Number) and "uint64" in known.kinds:
             function = operations.python_int
         if function is not None:
-            name = self._assign(ir.Global("operation", function, self.loc), "function")
-            self._replace(statement, ir.Expr.call(name, expr.args, (), self.loc))
+            self._operation(statement, function, *expr.args)
 
     def _helper(self, expr: Any, dispatcher: Any) -> None:
         """Call the form of a helper that knows which of its parameters are integers of Python's."""
-        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.flow.signatures[expr].args)
+        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.flow.argument_types(expr))
         if facts is None or not facts.weak_matters or expr.vararg is not None:
             return
         names = dispatcher.py_func.__code__.co_varnames
@@ -489,6 +532,8 @@ class Changes:
         found = self.flow.in_numpy(expr)
         if not isinstance(found, Number | Elements):
             return
+        if isinstance(obj, np.ufunc) and isinstance(found, Elements) and found.kind in _DTYPES:
+            self._kept(statement)
         kind = found.kind if isinstance(found, Elements) else next(iter(found.kinds))
         type_ = self.types[statement.target.name]
         numba = str(type_.dtype) if isinstance(type_, types.Array) else str(types.unliteral(type_))

@@ -14,6 +14,7 @@ from fedmpi.language.expressions import Apply, Call, Closure, Kernel, Literal, S
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.bodies import LocalBody, note_batch
 from fedmpi.local.columns import PackedSequence, pack
+from fedmpi.local.integer_arithmetic import SYMBOLS, computed
 from fedmpi.local.values import UnequalShapesError
 
 _BINARY = {
@@ -106,18 +107,14 @@ def add(left: Any, right: Any, type_: Type) -> Any:
         case StructType():
             return tuple(add(a, b, t) for a, b, t in zip(left, right, type_, strict=True))
         case TensorType(dtype, _):
+            if dtype.kind in "iu":
+                try:
+                    return computed("add", left, right, dtype)
+                except OverflowError:
+                    raise OverflowError(f"the sum does not fit {dtype.name}") from None
             with np.errstate(all="ignore"):
-                total = np.add(left, right, dtype=dtype)
-            if dtype.kind in "iu" and np.any(_overflowed(np.asarray(left), np.asarray(right), np.asarray(total))):
-                raise OverflowError(f"the sum does not fit {dtype.name}")
-            return total
+                return np.add(left, right, dtype=dtype)
     raise TypeError(f"no sum of type {type_}")
-
-
-def _overflowed(left: Any, right: Any, total: Any) -> Any:
-    if total.dtype.kind == "u":
-        return total < left
-    return ((left < 0) == (right < 0)) & ((total < 0) != (left < 0))
 
 
 def _elementwise(op: str, args: list[Any], type_: Type) -> Any:
@@ -129,4 +126,6 @@ def _elementwise(op: str, args: list[Any], type_: Type) -> Any:
     left, right = map(np.shape, args)
     if left != right and left and right:  # NumPy would stretch a dimension of size 1
         raise UnequalShapesError(op, left, right)
+    if op in SYMBOLS and isinstance(type_, TensorType) and type_.dtype.kind in "iu":
+        return computed(op, args[0], args[1], type_.dtype)
     return _BINARY[op](*args)
