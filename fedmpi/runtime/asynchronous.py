@@ -30,8 +30,9 @@ class AsyncContext(Installable):
     must not be written to before that.  A call may be an argument of a later one, which then gets its result.
 
     A call, once made, runs to its end: other ranks have made it too.  Cancelling a task, or a time-out, ends the
-    waiting alone.  What a call raises and nobody awaits is a `RuntimeWarning`.  The end of the script waits for the
-    calls in line; after an uncaught exception, only for the one that runs.
+    waiting alone.  A `StopIteration` is raised as a `RuntimeError` that names it: itself, it would end the coroutine
+    that awaits the call.  What a call raises and nobody awaits is a `RuntimeWarning`.  The end of the script waits for
+    the calls in line; after an uncaught exception, only for the one that runs.
 
     `fm.replicate`, `fm.client_data` and what is called in another context give their results as ever, and wait for the
     calls in line first.
