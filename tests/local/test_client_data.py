@@ -120,7 +120,7 @@ def test_a_number_that_is_no_client_of_a_cohort():
     cohort = packed([0, 1, 0, 1, 2], 0).select([3, 4])
     with pytest.raises(IndexError, match=r"(?s)from 0 to 1, there .*hint: .* whose client number 0 is client 3$"):
         cohort.select([3])
-    with pytest.raises(IndexError, match="found 0\n  at .*$"):
+    with pytest.raises(IndexError, match=r"found 0\n  at .*$"):
         cohort.select([]).select([0])
 
 
