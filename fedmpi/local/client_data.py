@@ -262,8 +262,6 @@ def _checked(indices: Any, data: ClientData) -> Indices:
 
 
 def _hint_for_cohorts(data: ClientData) -> str:
-    if data.cohort is None:
+    if data.cohort is None or not len(data):
         return ""
-    return f"\n  hint: these are numbers in a cohort, whose client 0 is client {data.cohort[0]} of all" * bool(
-        len(data)
-    )
+    return f"\n  hint: these are numbers in a cohort, whose client number 0 is client {data.cohort[0]}"

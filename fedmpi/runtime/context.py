@@ -298,7 +298,7 @@ def client_data_from_arrays(
     ``type_`` is the type of one client's value, ``T*`` (batches of ``batch_size`` rows, the last one of a client
     shorter) or ``T``, where T is a tensor or struct of tensors whose first dimension alone is ``?``; ``{…}@CLIENTS`` is
     as well.  ``arrays`` are nested as a value of T, one array ``[rows, …]`` for each tensor; client k has the rows
-    ``offsets[k]`` to ``offsets[k + 1]`` (int64[clients + 1], ascending).
+    ``offsets[k]`` to ``offsets[k + 1]`` (int64[clients + 1], ascending from 0 to the number of rows).
 
     The arrays are kept, not copied: of a memory map (``np.load(…, mmap_mode="r")``, `np.memmap`) a rank reads the pages
     of its own clients.  As every rank can open them, `ClientData.select` balances each cohort again.  ``storage`` is

@@ -238,7 +238,8 @@ class _Reference(Interpreter):
                 return AtClients(tuple([self._selected(expr, args, i) for i in range(self.count())]))
             case "federated_secure_sum" | "federated_secure_sum_bitwidth" | "federated_secure_modular_sum":
                 limits = limits_of(expr.op, args[1], expr.type.member, self.count())
-                return reference_sums.secure(expr.op, self.members(args[0]), iter(limits), expr.type.member)
+                members = self.members(args[0])
+                return reference_sums.secure(expr.op, members, iter(limits), expr.type.member, self.cohort)
         raise ValueError(f"{expr.op} has no evaluation")
 
     def _weights(self, expr: Apply, value: Any) -> tuple[Any, ...]:

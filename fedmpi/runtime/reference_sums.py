@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.runtime import failures
 from fedmpi.runtime.nonfinite import NotFinite
 
 Terms = np.ndarray[Any, np.dtype[np.float64]]
@@ -74,16 +75,20 @@ def extreme(op: str, members: Sequence[Any], type_: Type) -> Any:
     return np.array(chosen, type_.dtype).reshape(shape)[()]
 
 
-def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type) -> Any:
-    """Return the sum of members whose integers are in 0 … limit, one for each tensor; or of any, modulo limit + 1."""
+def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type, cohort: Any = None) -> Any:
+    """Return the sum of members whose integers are in 0 … limit, one for each tensor; or of any, modulo limit + 1.
+
+    ``cohort`` is that of `failures.who`.
+    """
     if isinstance(type_, StructType):
-        return tuple(secure(op, [m[i] for m in members], limits, t) for i, t in enumerate(type_))
+        return tuple(secure(op, [m[i] for m in members], limits, t, cohort) for i, t in enumerate(type_))
     assert isinstance(type_, TensorType)
     limit = next(limits)
     for client, member in enumerate(members):
         for number in np.asarray(member).reshape(-1).tolist():
             if op != "federated_secure_modular_sum" and not 0 <= number <= limit:
-                raise ValueError(f"{op}: client {client}: a number must be in 0 … {limit}, found {number}")
+                who = failures.who(client, cohort=cohort)
+                raise ValueError(f"{op}: {who}: a number must be in 0 … {limit}, found {number}")
     shape = _common_shape(members, type_)
     total = sum((np.asarray(m).astype(object) for m in members), np.zeros(shape, object))
     if op == "federated_secure_modular_sum":

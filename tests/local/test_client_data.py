@@ -116,6 +116,14 @@ def test_what_is_no_cohort(indices, error, text):
     assert "test_client_data.py" in str(caught.value)
 
 
+def test_a_number_that_is_no_client_of_a_cohort():
+    cohort = packed([0, 1, 0, 1, 2], 0).select([3, 4])
+    with pytest.raises(IndexError, match=r"(?s)from 0 to 1, there .*hint: .* whose client number 0 is client 3$"):
+        cohort.select([3])
+    with pytest.raises(IndexError, match=r"found 0\n  at .*$"):
+        cohort.select([]).select([0])
+
+
 def test_cohorts_of_other_integers():
     data = packed([0, 1, 0], 0)
     for indices in ((2, 0), range(2, -1, -2), np.array([2, 0], np.uint8), [np.int64(2), np.int32(0)]):

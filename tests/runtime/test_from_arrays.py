@@ -109,7 +109,7 @@ REFUSED = [
     ({"offsets": [0, 5, 4]}, "parameter offsets: expected ascending numbers, found 5 before 4 at client 1"),
     ({"offsets": [0, 11]}, "parameter offsets: expected offsets from 0 to 10, the number of rows, found 0 to 11\n"),
     ({"offsets": [-1, 10]}, "offsets from 0 to 10, the number of rows, found -1 to 10\n"),
-    ({"offsets": [0, 2**63 + 5]}, f"offsets: .* found 0 to {2**63 + 5}\n"),
+    ({"offsets": np.array([0, 2**63 + 5], np.uint64)}, f"offsets: .* found 0 to {2**63 + 5}\n"),
     ({"offsets": [4, 4, 10]}, r"which leaves out 4 of 10 rows\n.*hint: .* np.concatenate\(\[\[0\], offsets\]\)"),
     ({"offsets": [0, 4, 7]}, r"found 0 to 7, which leaves out 3 of 10 rows\n.*hint: .* np.append\(offsets, 10\)"),
     ({"offsets": [1, 4, 7]}, r"found 1 to 7, which leaves out 4 of 10 rows\n.*hint: .*array\[start:stop\]"),
