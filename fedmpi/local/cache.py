@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.computation import Computation
+from fedmpi.local.announcing import waiting
 from fedmpi.local.freezing import codes, globals_read
 from fedmpi.version import __version__
 
@@ -218,7 +219,8 @@ def _from_folder(stack: contextlib.ExitStack, name: str, text: str, scope: dict[
     try:
         lock = stack.enter_context(path.with_suffix(".lock").open("a"))
         if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks: several may compile, each result is good
+            # A file system without locks: several may compile, each result is good.
+            with contextlib.suppress(OSError), waiting():
                 fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists() or path.read_bytes() != text.encode():
             _write(path, text)
