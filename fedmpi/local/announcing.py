@@ -25,11 +25,12 @@ def set_speaker(speak: Callable[[str], None]) -> None:
 
 
 class _Watch:
-    """What one thread compiles; a listener of Numba's, which tells compiling from loading and from waiting."""
+    """What one thread compiles; a listener of Numba's, which tells compiling from loading."""
 
     def __init__(self, name: str) -> None:
         self.name, self.thread = name, threading.get_ident()
         self.began: float | None = None  # when it began to compile
+        self.waiting = False  # for another process to compile it
         self.done = False
         self.said = False
         self._timer: threading.Timer | None = None
@@ -55,11 +56,13 @@ class _Watch:
     def _look(self) -> None:
         if self.done:
             return
-        if self.began is None:
-            _speak(f"waiting for another process that compiles {self.name} …")
-        else:
+        if self.began is not None:
             self.said = True
             _speak(f"compiling {self.name} …")
+        elif self.waiting:
+            _speak(f"waiting for another process that compiles {self.name} …")
+        else:
+            self.look_later()
 
     def end(self, *, well: bool) -> None:
         """Say how long it took, if that was long."""
@@ -75,11 +78,11 @@ def announced(name: str) -> Iterator[None]:
     """Within the block, say what is compiled and for how long; what that needs compiled is a part of it."""
     from numba.core import event
 
-    if getattr(_busy, "now", False):
+    if getattr(_busy, "now", None) is not None:
         yield
         return
     watch, well = _Watch(name), False
-    _busy.now = True
+    _busy.now = watch
     event.Listener.register(_Watch)
     event.register("numba:compile", watch)
     watch.look_later()
@@ -88,8 +91,21 @@ def announced(name: str) -> Iterator[None]:
         well = True
     finally:
         event.unregister("numba:compile", watch)
-        _busy.now = False
+        _busy.now = None
         watch.end(well=well)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Around waiting for another process to compile what is announced."""
+    watch = getattr(_busy, "now", None)
+    if watch is not None:
+        watch.waiting = True
+    try:
+        yield
+    finally:
+        if watch is not None:
+            watch.waiting = False
 
 
 def announcing(dispatcher: Any, name: str) -> Any:

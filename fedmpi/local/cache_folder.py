@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedmpi.local.announcing import waiting
+
 try:
     import fcntl
 except ImportError:  # not on this system: every process compiles for itself
@@ -128,7 +130,8 @@ def locked(path: Path) -> Iterator[None]:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # without a lock several may compile, and each result is good
                 file = stack.enter_context(path.open("a"))
-                _wait_for(file.fileno())
+                with waiting():
+                    _wait_for(file.fileno())
                 # A child forked meanwhile has the file open too, so that closing it alone would not free the lock.
                 stack.callback(_free, file.fileno())
         yield

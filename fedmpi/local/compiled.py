@@ -24,14 +24,19 @@ from fedmpi.local.sparse import Csr
 class CompiledFunction:
     """``function`` compiled for its parameter; ``captured`` lists what it needs besides (see `codegen.generate`).
 
-    Raises `codegen.NotCompilable` for what only the interpreter can do, `CompileError` for what Numba refuses.
+    It is checked and translated when it is made, and becomes machine code when it is called from Python: a loop over
+    clients takes the translation into its own.  Raises `codegen.NotCompilable` for what only the interpreter can do,
+    `CompileError` for what Numba refuses.
     """
 
     def __init__(self, function: Any, parameter: Type | None, result: Type, name: str) -> None:
         self.function, self.parameter, self.result, self.name = function, parameter, result, name
         self._entries: dict[tuple[str, ...], Any] = {}
-        self._kernels: list[LocalBody] = []
-        self._entry(())
+        generator, self.captured = generate(function, parameter, result)
+        self._kernels = generator.kernels
+        prepare_numba()
+        with announced(name):
+            self._core = Core(generator)
 
     def _entry(self, forms: tuple[str, ...]) -> Any:
         """Return the compiled code for arguments whose sequences are stored in these forms."""
@@ -42,7 +47,9 @@ class CompiledFunction:
             return generator
 
         if forms not in self._entries:
-            self._entries[forms] = compile_entry(write, self.name, stored=any(forms))
+            stored = any(forms)
+            with announced(self.name):
+                self._entries[forms] = compile_entry(write, self.name, stored=True) if stored else self._core.entry()
         return self._entries[forms]
 
     def __call__(self, argument: Any, captures: Any) -> Any:
@@ -148,30 +155,60 @@ def compile_entry(write: Callable[[bool], Generator], name: str, *, stored: bool
             return _compile(write(True))
 
 
-def _compile(generator: Generator) -> Any:
-    from numba import types
-    from numba.np.numpy_support import from_dtype
+class Core:
+    """What a generator wrote, checked and translated for compiled callers, of which `entry` is one."""
 
+    def __init__(self, generator: Generator) -> None:
+        from fedmpi.local.callee import callee
+
+        text, self.parameters = entry_text(generator), ", ".join(["progress", *generator.parameters])
+        self.signature = _signature(generator)
+        self.key = _key(generator, text, self.signature)
+        self.dispatcher = _compiled(callee, text, generator.scope, self.key, self.signature)
+
+    def entry(self) -> Any:
+        """Return the function that Python calls."""
+        text = f"def entry({self.parameters}):\n    return core({self.parameters})\n"
+        key = None if self.key is None else hashlib.sha256(f"called {self.key}".encode()).hexdigest()
+        return _compiled(_called, text, {"core": self.dispatcher}, key, self.signature)
+
+
+def _called(function: Any, *, cache: bool) -> Any:
+    """Return the dispatcher of a function that Python calls."""
     from fedmpi.local.callee import jitted
     from fedmpi.local.store import Store
 
-    prepare_numba()
+    return jitted(function, store=Store(function) if cache else None, nogil=True)
+
+
+def _compile(generator: Generator) -> Any:
+    text, signature = entry_text(generator), _signature(generator)
+    return _compiled(_called, text, generator.scope, _key(generator, text, signature), signature)
+
+
+def _signature(generator: Generator) -> tuple[Any, ...]:
+    """Return the Numba types of an entry's parameters."""
+    from numba import types
+    from numba.np.numpy_support import from_dtype
+
     signature: list[Any] = [types.Array(types.int64, 1, "C")]
     for dtype, rank, written in generator.signature:
         scalar = types.int64 if dtype is None else from_dtype(np.dtype(dtype))
         signature.append(types.Array(scalar, rank, "C", readonly=not written) if rank else scalar)
-    text = entry_text(generator)
-    key = _key(generator, text, signature)
-    function = cache.function_of("entry", text, generator.scope, key)
-    store = Store(function) if key is not None else None
-    entry = jitted(function, store=store, nogil=True)
-    with store.compiling(tuple(signature)) if store is not None else contextlib.nullcontext():
-        entry.compile(tuple(signature))
+    return tuple(signature)
+
+
+def _compiled(make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any) -> Any:
+    """Return the dispatcher that ``make`` makes of an entry's text, compiled or loaded."""
+    prepare_numba()
+    entry = make(cache.function_of("entry", text, scope, key), cache=key is not None)
+    with entry._cache.compiling(signature) if key is not None else contextlib.nullcontext():
+        entry.compile(signature)
     entry.disable_compile()
     return entry
 
 
-def _key(generator: Generator, text: str, signature: list[Any]) -> str | None:
+def _key(generator: Generator, text: str, signature: tuple[Any, ...]) -> str | None:
     """Return the hash of all that the compiled code depends on, None where that cannot be told."""
     from fedmpi.local.coerce import TypeToken
 

@@ -41,5 +41,6 @@ def _code(handler: Any) -> Any:
     """Return the code of a handler that is written in Python; nothing is None's (no frame has that)."""
     while isinstance(handler, functools.partial):
         handler = handler.func
-    called = handler if hasattr(handler, "__code__") else getattr(type(handler), "__call__", None)  # noqa: B004
-    return getattr(called, "__code__", None)
+    if not callable(handler):  # there is none, or the system's
+        return None
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)

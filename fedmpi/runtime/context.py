@@ -331,9 +331,7 @@ def plan(computation: Computation, *, clients: int | None = None) -> Plan:
 
 def planned(operation: str, computation: Any, clients: int | None = None) -> Plan:
     """Return the plan of a computation for ``operation``, whose errors name it."""
-    shown = shown_computation(operation, computation)
-    if clients is not None and (isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0):
-        raise ValueError(f"{operation}: clients must be a number of clients or None, found {clients!r}")
+    shown = shown_computation(operation, computation, clients)
     if contains(shown.type_signature.parameter, FunctionType):
         raise TypeError(
             f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
@@ -351,8 +349,13 @@ def planned(operation: str, computation: Any, clients: int | None = None) -> Pla
     return made
 
 
-def shown_computation(operation: str, computation: Any) -> Computation:
-    """Return a computation that is to be shown; raise `TypeError` for what is none, or has no type."""
+def shown_computation(operation: str, computation: Any, clients: Any = None) -> Computation:
+    """Return a computation that is to be shown, for so many clients.
+
+    Raises `TypeError` for what is none, or has no type, `ValueError` for what is no number of clients.
+    """
+    if clients is not None and (isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0):
+        raise ValueError(f"{operation}: clients must be a number of clients or None, found {clients!r}")
     if isinstance(computation, Computation):
         return computation
     hint = ""

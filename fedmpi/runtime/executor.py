@@ -105,7 +105,8 @@ class Execution(Round):
             if self.program.levels[level].arrives:
                 work = ClientWork(self, level)
                 self.attempt(work.run)
-                words = self.agree(self.told(NOTHING if work.sums is None else work.sums.words(self.num_clients or 0)))
+                words = NOTHING if work.sums is None else work.sums.words(self.num_clients or 0)
+                words = self.agree(self.told(level, words))
                 if words[2] == REFUSED:
                     self.refuse(level)
                 self.reduce(level, work, words)
@@ -302,13 +303,13 @@ class Execution(Round):
 
     # --- up: agreement, Reduce ---
 
-    def told(self, words: Words) -> Words:
+    def told(self, level: int, words: Words) -> Words:
         """Return the words of an agreement in which this rank says that Numba refused its loop, if it did."""
-        return np.array([*words[:2], REFUSED]) if self.program.refusal else words
+        return np.array([*words[:2], REFUSED]) if level in self.program.refusals else words
 
     def refuse(self, level: int) -> None:
         """Let all ranks know that Numba refused the loop of a stage, and say so once."""
-        reason = self.program.refusal.encode()
+        reason = self.program.refusals.get(level, "").encode()
         reasons = self.comm.allgather_bytes(np.frombuffer(reason, dtype=np.uint8))
         found = next(part.tobytes().decode() for part in reasons if len(part))
         self.program.refuse(level, found)

@@ -68,7 +68,7 @@ def explain(computation: Computation, *, full: bool = False, clients: int | None
     a struct) unless ``full``.  ``clients`` is that of `fm.plan`.  Raises `TypeError` for what is no computation with a
     type.
     """
-    shown = shown_computation("explain", computation)
+    shown = shown_computation("explain", computation, clients)
     printer = _Printer(full)
     lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown, clients)]
     return Explanation(shown, "\n".join(lines))

@@ -61,7 +61,7 @@ class Program:
         self._sums: dict[int, Accumulator] = {}
         self._loops: dict[Any, ClientLoop | None] = {}
         self._decisions: dict[int, Decision] = {}
-        self.refusal = ""  # of Numba in this call, which other ranks have not heard of
+        self.refusals: dict[int, str] = {}  # of loops, by their stages, that the other ranks have not heard of
 
     def function(self, node: Node, position: int = 0) -> LocalFunction:
         """Return the function that an operator has at a position among its inputs."""
@@ -114,7 +114,7 @@ class Program:
 
     def refuse(self, level: int, reason: str) -> None:
         """Run the clients of a stage one by one from now on, for Numba refused their loop (all ranks say so)."""
-        self.refusal = ""
+        self.refusals.pop(level, None)
         self.plan.refused[level] = reason
         self._decisions[level] = No(reason)
 
@@ -142,14 +142,15 @@ class Program:
             except NotCompilable as reason:
                 self._loops[key] = None
                 if part == WHOLE:  # for these forms of the columns alone
-                    self.refusal = str(reason)
+                    self.refusals[level] = str(reason)
             except Exception as error:
                 # Each local computation has been compiled by itself: what Numba finds wrong with all of them together
                 # must not end a run that goes on without.
                 if self.fuse or is_of_handler(error):
                     raise
                 first = str(error).strip().partition("\n")[0]
-                self.refusal = f"Numba refuses the loop ({type(error).__name__}: {first})"
+                if part != FOLDS:  # which comes after the agreement that tells of it
+                    self.refusals[level] = f"Numba refuses the loop ({type(error).__name__}: {first})"
                 self._loops[key] = None
         return self._loops[key]
 

@@ -32,8 +32,8 @@ def is_silenced() -> bool:
     return _kept_stderr is not None
 
 
-def say(rank: int | None, text: str) -> None:
-    """Write `text` to stderr in one piece, each line after "[rank r]", of rank None as it is."""
+def say(rank: int | str | None, text: str) -> None:
+    """Write `text` to stderr in one piece, each line after "[rank r]" (r may say more), of rank None as it is."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed or missing stderr
         head = "" if rank is None else f"[rank {rank}{_more}] "
         stream().write("".join(f"{head}{line}\n" for line in text.rstrip("\n").split("\n")))

@@ -125,3 +125,10 @@ def test_handlers_of_every_kind(after):
             signal.raise_signal(signal.SIGALRM)
         assert is_of_handler(caught.value)
     assert sys.exc_info() == (None, None, None)
+
+
+def test_what_looks_like_a_handler_is_none():
+    """The system's handlers are members of an enum, and so may be what a client gets wrong."""
+    with pytest.raises(ValueError, match="5000") as caught:
+        signal.Handlers(5000)
+    assert not is_of_handler(caught.value)
