@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import fedmpi.language as fm
 from fedmpi.language.checking import check
 from fedmpi.language.expressions import free
 from fedmpi.language.table import OPERATORS
-from tests.language.written import C, S, Writer, fc, identity, write
+from tests.language.written import C, S, Writer, f32, fc, identity, write
 from tests.nightly import examples
 
 few = settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
@@ -168,6 +169,8 @@ def wrong_zero(writer, operator, args):
 
 
 pair = fc(lambda x, y: x, np.float32, np.int32)
+placed_mean = fc(lambda x: fm.federated_mean(x), fm.type_at_clients(f32))
+deep = fc(lambda x: x, {"a": [f32, {"b": f32}]})
 MISUSES = {
     "an element by a wrong name": lambda value: value.zz,
     "an element by a wrong key": lambda value: value["zz"],
@@ -203,6 +206,20 @@ MISUSES = {
     "an inner function that returns nothing": lambda value: fc(lambda x: None, np.int32),
     "a function without a known type": lambda value: fc(lambda: fc(lambda x: x)),
     "no arguments": lambda value: fc(lambda x: x)(),
+    "a key of a dict": lambda value: {value: 1},
+    "a text": lambda value: f"{value}",
+    "an inner function that returns a text of a value": lambda value: fc(lambda x: str(x), np.int32),
+    "an inner function that sums what is not placed": lambda value: fc(lambda x: fm.federated_sum(x), np.int32),
+    "an inner function that captures where it maps": lambda value: fc(lambda x: fm.federated_map(x, value), np.int32),
+    "a function of placed values in a map": lambda value: fm.federated_map(placed_mean, fm.federated_value(1.0, C)),
+    "a result that is called": lambda value: fm.federated_value(1.0, C)(),
+    "a wrong dtype deep inside": lambda value: deep({"a": [1.0, {"b": 2}]}),
+    "a missing element": lambda value: deep({"a": [1.0]}),
+    "an element too many": lambda value: deep({"a": [1.0, {"b": 2.0, "c": 3.0}]}),
+    "a placement for a value": lambda value: fm.federated_broadcast(C),
+    "an operator for a function": lambda value: fm.federated_map(fm.federated_sum, fm.federated_value(1.0, C)),
+    "an operator of a type": lambda value: fm.federated_value(np.int32, C),
+    "arguments where types are meant": lambda value: fc(lambda x: x, 1.0),
 }
 BREAKS = [
     *(bare_function, called_function, other_parameter, no_parameter, placed_result, captured, swapped, too_few),
@@ -212,12 +229,18 @@ BREAKS = [
 
 
 class Breaker(Writer):
-    """Breaks one of the calls that it writes, and stops when that was accepted."""
+    """Breaks one of the calls that it writes, and stops when that was accepted; ``line`` is where that stands."""
+
+    line = None
+
+    def expect(self, line):
+        Breaker.line = line
 
     def step(self):
         if self.draw(st.integers(0, 3)) == 0:
             what = self.draw(st.sampled_from(sorted(MISUSES)))
             value = self.one_of(self.values)
+            self.expect(MISUSES[what].__code__.co_firstlineno)
             MISUSES[what](value)
             raise Broken(f"{what}: {value.type_signature}")
         super().step()
@@ -228,6 +251,7 @@ class Breaker(Writer):
             wrong = how(self, operator, list(args))
             if wrong:
                 chosen = self.draw(st.sampled_from(wrong))
+                self.expect(sys._getframe().f_lineno + 1)
                 getattr(fm, operator)(*chosen)
                 raise Broken(f"{how.__name__}: {operator}({', '.join(map(repr, chosen))})")
         return super().call(operator, *args)
@@ -244,9 +268,12 @@ def test_well_typed_programs_are_accepted(data):
 @many
 @given(st.data())
 def test_one_wrong_call_is_refused(data):
+    Breaker.line = None
     try:
         write(data.draw, Breaker)
     except OURS as error:
+        assert Breaker.line is not None
+        assert re.search(rf"test_ill_typed\.py:{Breaker.line}\b", str(error))  # noqa: PT017
         assert re.search(r"at \w+\.py:\d+$|\w+\.py:\d+\)", str(error), re.MULTILINE)  # noqa: PT017 - or it was not broken
 
 
