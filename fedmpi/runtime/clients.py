@@ -14,7 +14,7 @@ from fedmpi.local.codegen import Parts
 from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.weights import check_weight
-from fedmpi.runtime import failures
+from fedmpi.runtime import failures, forked
 from fedmpi.runtime.announcements import aloud
 from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.folding import Fold, numbered
@@ -135,6 +135,8 @@ class ClientWork:
                     values.local[node] = call.program.checked(node, action(values))
                 except Exception as error:
                     raise self._failed(error, node, position) from error
+                if forked.state.child:  # the function has forked it and let it return: the next client is not for it
+                    forked.end(None)
             if stage.reductions:
                 members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]
                 self._check_weights(members, position)
