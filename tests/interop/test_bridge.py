@@ -82,7 +82,8 @@ def test_one_bcast_and_one_reduce():
     plan = str(fm.plan(bridge.translate(average)))
     assert plan.count("Bcast") == 1
     assert plan.count("Reduce") == 1
-    assert "one compiled loop: federated_map of plus at average; federated_map of plus at average" in plan
+    assert "one compiled loop from 100 clients a call on" in plan
+    assert ": federated_map of plus at average; federated_map of plus at average" in plan
     assert "at the clients" not in plan
 
 
