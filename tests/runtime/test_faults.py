@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,8 +250,11 @@ def test_what_is_no_error(words, ranks):
 
 @pytest.mark.parametrize("who", [1, "all"])
 def test_a_cache_that_cannot_be_written(who):
-    """A rank then compiles for itself."""
-    ends_well(run(2, "cache_is_no_folder", who, within=60), 2)
+    """A rank then compiles for itself, and says why."""
+    result = run(2, "cache_is_no_folder", who, within=60)
+    said = [line for line in result.stderr.splitlines() if "FEDMPI_CACHE_DIR: compiled code is not kept" in line]
+    assert len(said) == (2 if who == "all" else 1), result
+    ends_well(replace(result, stderr=""), 2)
 
 
 @pytest.mark.parametrize("who", [0, 1])
