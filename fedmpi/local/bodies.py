@@ -181,7 +181,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
     own = next(p for p in prefixes if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
-        f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed),
+        f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed, result=body.type.result),
         f"{own}accept": accept,
         f"{own}coerce": coerce,
         f"{own}result": token_of(body.type.result, f"{body.name}: result"),

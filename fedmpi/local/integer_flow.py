@@ -33,6 +33,7 @@ from fedmpi.local.integer_rules import (
     of,
     weak,
 )
+from fedmpi.local.numba_types import SequenceValue
 from fedmpi.local.records import element_names
 
 COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
@@ -65,7 +66,9 @@ def default(type_: Any) -> Any:
             return Each(default(type_.dtype))
         case types.IteratorType():
             return Each(default(type_.yield_type))
-        case types.IterableType():
+        case types.RangeType():
+            return Each(weak())
+        case SequenceValue():
             return Each(default(type_.iterator_type.yield_type))
     return None
 
@@ -299,6 +302,8 @@ class Flow:
             return default(type_) if facts is None else facts.returns
         obj = self.object(expr.func)
         if (gives := getattr(obj, "gives", None)) is not None:
+            if gives == "wide":
+                return self._numbers(_WRAPPING[obj.op], *args)
             known = self._made(gives, args[0])
             return Elements(gives) if isinstance(type_, types.Array) and gives != "same" else known
         builtin = getattr(self, f"_{getattr(obj, '__name__', '')}_call", None) if obj in _BUILTINS else None
@@ -430,6 +435,7 @@ class Flow:
         return _found(_called(obj, args, kws))
 
 
+_WRAPPING = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
 _BUILTINS = (int, bool, float, len, round, range, enumerate, zip, max, min, sum, abs)
 _OPERATORS = (*COMPARISONS, *ARITHMETIC, operator.truediv)
 _DTYPES = INTEGERS | {"bool"}

@@ -99,7 +99,7 @@ def truncated(kind: str) -> Any:
     return _made(kind, cut)
 
 
-def _binary(kind: str, emit: Any) -> Any:
+def _binary(kind: str, emit: Any, gives: str = "") -> Any:
     """Return an operation on two integers of a kind; Python's have 64 bits."""
     type_ = types.int64 if kind == "weak" else getattr(types, kind)
 
@@ -109,7 +109,7 @@ def _binary(kind: str, emit: Any) -> Any:
 
         return type_(type_, type_), generate
 
-    return _made(kind, operation)
+    return _made(gives or kind, operation)
 
 
 def _keep(typing: Any, array: Any) -> Any:
@@ -243,6 +243,18 @@ def overflowing(kind: str, name: str) -> Any:
         return types.Tuple((type_, types.boolean))(type_, type_), generate
 
     return _made("pair", both)
+
+
+@functools.cache
+def wrapping(name: str) -> Any:
+    """Return ``add``, ``sub`` or ``mul`` of int64 modulo 2**64, as NumPy's; where Numba's overflow all is undefined."""
+
+    def emit(context: Any, builder: Builder, left: Value, right: Value) -> Value:
+        return getattr(builder, name)(left, right)
+
+    made = _binary("int64", emit, gives="wide")
+    made.op = name
+    return made
 
 
 @functools.cache

@@ -29,6 +29,7 @@ _SYMBOLS = {
     operator.xor: "^", operator.truediv: "/", operator.lt: "<", operator.le: "<=", operator.gt: ">",
     operator.ge: ">=", operator.eq: "==", operator.ne: "!=",
 }  # fmt: skip
+_DIVISIONS = (operator.floordiv, operator.mod)
 _SHIFTS = (operator.lshift, operator.rshift)
 _EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 _ROUNDS = 6
@@ -69,7 +70,7 @@ class IntegersAsNumPy(AnalysisPass):
 
 
 def _facts(flow: Flow, state: Any) -> Facts:
-    if not state.is_helper:
+    if state.integers_returned is not None:
         return Facts(None, False)
     named = zip(state.func_id.arg_names, map(types.unliteral, state.args), strict=True)
     as_python = {name: _PYTHON[type_] for name, type_ in named if type_ in _PYTHON}
@@ -86,8 +87,8 @@ class Changes:
         self.before: list[Any] = []  # what comes before the statement that is looked at
         self.scope: Any = None
         self.loc: Any = None
-        self.in_operations = self._in_operations()
-        self.results = set() if state.is_helper else self._only_returned()
+        self.uses = self._expressions_by_use()
+        self.results = set() if state.integers_returned is None else self._only_returned()
 
     def make(self) -> None:
         for block in self.func_ir.blocks.values():
@@ -100,15 +101,22 @@ class Changes:
             block.body[:] = body
         self._join()
 
-    def _in_operations(self) -> set[str]:
-        """Return the names of what operators, and functions of NumPy, work on."""
-        found: set[str] = set()
+    def _expressions_by_use(self) -> dict[str, list[Any]]:
+        """Return for each variable the expressions that use it."""
+        found: dict[str, list[Any]] = {}
         for block in self.func_ir.blocks.values():
             for expr in block.find_exprs():
-                ours = expr.op == "call" and getattr(self.flow.object(expr.func), "gives", None) is not None
-                if expr.op in ("binop", "unary", "call") and not ours:
-                    found |= {var.name for var in expr.list_vars()}
+                for var in expr.list_vars():
+                    found.setdefault(var.name, []).append(expr)
         return found
+
+    def _is_operand(self, name: str) -> bool:
+        """Tell whether an operator or a function of NumPy works on a variable."""
+        return any(
+            use.op in ("binop", "unary")
+            or (use.op == "call" and getattr(self.flow.object(use.func), "gives", None) is None)
+            for use in self.uses.get(name, ())
+        )
 
     def _only_returned(self) -> set[str]:
         """Return the names of tuples that go into the returned value and nowhere else."""
@@ -208,8 +216,16 @@ class Changes:
             case ir.SetItem() | ir.StaticSetItem():
                 self._store(statement)
             case ir.Return():
-                if self.state.is_helper:
-                    statement.value = self.narrow(statement.value)
+                statement.value = self._returned(statement.value)
+
+    def _returned(self, var: Any) -> Any:
+        """Return what is returned, wide if the check of the result finds what does not fit its dtype."""
+        known = self.flow[var]
+        if self.state.integers_returned is None or not isinstance(known, Number) or not known.wide:
+            return self.narrow(var)
+        if len(known.strong) > 1 or known.strong == self.state.integers_returned:
+            return var if len(known.strong) == 1 else self.narrow(var)
+        return self._result_of(operations.checked(*known.strong), var)
 
     def _use(self, statement: Any, expr: Any) -> None:
         """Let an expression have its operands as they are in NumPy."""
@@ -220,11 +236,15 @@ class Changes:
         expr.index = self.narrow(expr.index)
 
     def _build_tuple(self, statement: Any, expr: Any) -> None:
-        if statement.target.name not in self.results:
-            expr.items = [self.narrow(item) for item in expr.items]
+        returned = statement.target.name in self.results
+        expr.items = [self._returned(item) if returned else self.narrow(item) for item in expr.items]
 
     def _build_list(self, statement: Any, expr: Any) -> None:
-        expr.items = [self._element(item, self.types[statement.target.name]) for item in expr.items]
+        uses = self.uses.get(statement.target.name, ())
+        if all(use.op == "call" and self.flow.object(use.func) is np.array for use in uses):
+            expr.items = [self.narrow(item) for item in expr.items]
+        else:
+            expr.items = [self._element(item, self.types[statement.target.name]) for item in expr.items]
 
     def _element(self, var: Any, list_: Any) -> Any:
         known = self.flow[var]
@@ -262,6 +282,10 @@ class Changes:
                 self._operation(statement, operations.inverse(kind), expr.value)
         elif expr.fn is operator.not_:
             expr.value = self.narrow(expr.value)
+        elif expr.fn is operator.neg and isinstance(known, Number) and (known.wide or "int64" in known.kinds):
+            if known.strong and self._type(statement.target) in _SIGNED_TYPES:
+                zero = self._assign(ir.Const(0, self.loc), "zero")
+                self._operation(statement, operations.wrapping("sub"), zero, expr.value)
         if isinstance(known, Elements) and known.kind in INTEGERS:
             self._kept(statement)
 
@@ -321,7 +345,7 @@ class Changes:
     def _weak(self, statement: Any, expr: Any, fn: Any, left: Number, right: Number) -> None:
         """Integers of Python's: beyond 64 bits they are an error."""
         low, high = right.bounds
-        if fn in (operator.floordiv, operator.mod):
+        if fn in _DIVISIONS:
             if low is None or (low <= 0 and (high is None or high >= -1)):
                 self._operation(statement, operations.quotient("weak", fn is operator.mod), expr.lhs, expr.rhs)
         elif fn is operator.rshift:
@@ -344,6 +368,7 @@ class Changes:
     def _strong(self, statement: Any, expr: Any, fn: Any, kind: str, may_be_weak: bool, what: str) -> None:
         """Integers of NumPy's, or one of them and one of Python's, computed in the dtype ``kind``."""
         right, bits = self.flow[expr.rhs], np.iinfo(kind).bits
+        wide = right.wide or self.flow[expr.lhs].wide
         for side in ("lhs", "rhs"):
             var = getattr(expr, side)
             known = self.flow[var]
@@ -356,8 +381,10 @@ class Changes:
             setattr(expr, side, var)
         low, high = right.bounds if right.kinds <= WEAK or len(right.kinds) == 1 else (None, None)
         flavour = "weak" if may_be_weak and kind != "uint64" else kind
-        if fn in (operator.floordiv, operator.mod):
+        if fn in _DIVISIONS:
             safe = low is not None and high is not None and (low > 0 or high < -1)
+            if not safe and may_be_weak and kind == "uint64":
+                self.refuse(f"{what}: {_UNCLEAR}", "give each side one dtype")
             if not safe and (kind == "int64" or flavour == "weak"):
                 self._operation(statement, operations.quotient(flavour, fn is operator.mod), expr.lhs, expr.rhs)
         elif fn in _SHIFTS and not (low is not None and high is not None and 0 <= low <= high < bits):
@@ -365,8 +392,12 @@ class Changes:
         elif fn is operator.pow:
             if high is not None and high < 0:
                 self.refuse(f"{what}: NumPy has no negative powers of integers", "write np.float64(…) ** …")
-            if low is None or high is None or not 0 <= low <= high <= 64:
+            if low == high == 2 and bits == 64:
+                self._replace(statement, ir.Expr.binop(operator.mul, expr.lhs, expr.lhs, self.loc))
+            elif low is None or high is None or low < 0 or bits * high > 64:
                 self._operation(statement, operations.power(kind), expr.lhs, expr.rhs)
+        elif fn in RING and self._type(statement.target) in _SIGNED_TYPES and (kind == "int64" or wide):
+            self._operation(statement, operations.wrapping(_EXACT[fn]), expr.lhs, expr.rhs)
 
     # --- arrays ---
 
@@ -399,7 +430,7 @@ class Changes:
         """Let operations on the elements of arrays end as NumPy's do."""
         low, high = right.bounds if isinstance(right, Number) and len(right.kinds) == 1 else (None, None)
         safe = None not in (low, high)
-        if fn in (operator.floordiv, operator.mod):
+        if fn in _DIVISIONS:
             safe = kind != "int64" or (low is not None and low >= 0) or (high is not None and high < -1)
         elif fn in _SHIFTS:
             safe = safe and 0 <= low <= high < np.iinfo(kind).bits
@@ -418,8 +449,7 @@ class Changes:
 
     def _kept(self, statement: Any) -> None:
         """Keep an array of integers from becoming a part of a larger expression, in which its elements are wider."""
-        name = statement.target.name
-        if name in self.in_operations:
+        if self._is_operand(statement.target.name):
             inner = ir.Var(self.scope, mk_unique_var("$array"), self.loc)
             self.func_ir._definitions[inner.name].append(statement.value)
             self.before.append(ir.Assign(statement.value, inner, self.loc))
@@ -469,6 +499,8 @@ class Changes:
     def _call(self, statement: Any, expr: Any) -> None:
         owner = self.types[expr.func.name]
         if isinstance(owner, types.NamedTupleClass) and statement.target.name in self.results:
+            expr.args = [self._returned(arg) for arg in expr.args]
+            expr.kws = [(name, self._returned(arg)) for name, arg in expr.kws]
             return
         if isinstance(owner, types.NumberClass) and len(expr.args) == 1:
             expr.args = [self._converted(expr.args[0], str(owner.instance_type))]
@@ -484,6 +516,12 @@ class Changes:
         expr.kws = [(name, self.narrow(arg)) for name, arg in expr.kws]
         if obj is int and len(expr.args) == 1:
             self._to_python(statement, expr)
+        elif obj is divmod and len(expr.args) == 2 and all(isinstance(self.flow[a], Number) for a in expr.args):
+            parts = [self._assign(ir.Expr.binop(fn, *expr.args, self.loc), "part") for fn in _DIVISIONS]
+            self._replace(statement, ir.Expr.build_tuple(parts, self.loc))
+        elif obj in (max, min) and any(_is_only(self.flow[arg], "uint64") for arg in expr.args):
+            weak = [arg for arg in expr.args if _is_only(self.flow[arg], "weak")]
+            expr.args = [self._fitting(a, "uint64", obj.__name__, cast=True) if a in weak else a for a in expr.args]
         elif obj in _OPERATORS and len(expr.args) == 2:
             self.refuse(f"operator.{obj.__name__} of integers", "write the operator itself")
         elif isinstance(owner, types.Dispatcher):
@@ -539,7 +577,7 @@ class Changes:
         numba = str(type_.dtype) if isinstance(type_, types.Array) else str(types.unliteral(type_))
         if kind not in INTEGERS | {"bool"} or kind == numba:
             return
-        weak = [arg for arg in expr.args if isinstance(k := self.flow[arg], Number) and k.kinds == {"weak"}]
+        weak = [arg for arg in expr.args if _is_only(self.flow[arg], "weak")]
         name = getattr(obj, "__name__", None) or "this function"
         if not weak or kind not in INTEGERS:
             self.refuse(
@@ -586,8 +624,13 @@ class Changes:
 
 _PYTHON = {types.int64: of("weak"), types.boolean: of("pybool"), types.float64: of("pyfloat")}
 _FLOATS = {"float", "pyfloat"}
+_SIGNED_TYPES = (types.int8, types.int16, types.int32, types.int64)
 _UNSIGNED_TYPES = tuple(getattr(types, kind) for kind in UNSIGNED)
 _OPERATORS = tuple(_SYMBOLS)
+
+
+def _is_only(known: Any, kind: str) -> bool:
+    return isinstance(known, Number) and known.kinds == {kind}
 
 
 def _plain(known: Any) -> Any:

@@ -20,6 +20,8 @@ from numba.core.registry import cpu_target
 from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import InlineClosureLikes
 
+from fedmpi.language.type_analysis import preorder_types
+from fedmpi.language.types import TensorType, Type
 from fedmpi.local.callee import CalleeCompiler, callee
 from fedmpi.local.in_place import consuming_call, consuming_form, resolved
 from fedmpi.local.integers import IntegersAsNumPy
@@ -35,12 +37,13 @@ def compile_body(
     helpers: dict[Any, Any] | None = None,
     *,
     consumed: str | None = None,
+    result: Type | None = None,
     weak: dict[str, Any] | None = None,
 ) -> Any:
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
     ``helpers`` holds the dispatchers of those: one for each function and body.  ``consumed`` names a parameter that the
-    body's kernel may write into (see `in_place`); ``weak`` says which parameters are integers of Python's (see
+    body's kernel may write into (see `in_place`), ``result`` is the declared result's type, of a helper None; ``weak`` says which parameters are integers of Python's (see
     `integers`).
     """
     known = {} if helpers is None else helpers
@@ -49,7 +52,8 @@ def compile_body(
     class BodyCompiler(CalleeCompiler):
         def add_passes(self, pipeline: Any) -> None:
             self.state.compile_helper = lambda helper, weak=None: _helper(helper, boundscheck, known, weak or {})
-            self.state.consumed, self.state.is_helper = consumed, helpers is not None
+            self.state.consumed = consumed
+            self.state.integers_returned = None if result is None else _integers(result)
             self.state.facts, self.state.weak_parameters = facts, weak or {}
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
             pipeline.add_pass_after(IntegersAsNumPy, NopythonTypeInference)
@@ -63,6 +67,12 @@ def compile_body(
 
 def _form(function: Any, weak: dict[str, Any]) -> Any:
     return function, frozenset(weak.items())
+
+
+def _integers(type_: Type) -> set[str]:
+    """Return the names of the dtypes of integers in a type."""
+    tensors = [part for part in preorder_types(type_) if isinstance(part, TensorType)]
+    return {tensor.dtype.name for tensor in tensors if tensor.dtype.kind in "iu"}
 
 
 def _helper(function: Any, boundscheck: bool, known: dict[Any, Any], weak: dict[str, Any]) -> Any:

@@ -152,7 +152,7 @@ def test_elementwise_operators(dtype):
     if kind == "b":
         values = [(True, False), (True, True)]
     elif kind == "i":
-        values = rng.integers(-(2**15), 2**15, (20, 2)).astype(dtype)
+        values = rng.integers(-180, 180, (20, 2)).astype(dtype)  # beyond int16 is an error
     else:
         values = (rng.normal(size=(40, 2)) * 10.0 ** rng.integers(-18, 18, (40, 2))).astype(dtype)
         if kind == "c":

@@ -352,12 +352,12 @@ class Forgetful(dict):
 
 def test_a_result_that_cannot_be_read_is_said_to_be_so(recorded, caplog, tmp_path, monkeypatch):
     type_ = fm.StructWithPythonType([("a", F32), ("b", F32)], Forgetful)
-    monkeypatch.setattr(Forgetful, "forgets", True)
 
     @fm.python_computation(F32, result=type_)
     def forgets(x):
         return {"a": x, "b": x}
 
+    monkeypatch.setattr(Forgetful, "forgets", True)
     with caplog.at_level(logging.WARNING, "fedmpi"):
         assert forgets(1.0) == {"a": 1.0}
     assert not (tmp_path / "record").exists()
