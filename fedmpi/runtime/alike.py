@@ -10,9 +10,9 @@ import json
 import reprlib
 import textwrap
 import zlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from fedmpi.local.storage import is_mapped
 from fedmpi.local.values import describe, normalise
 from fedmpi.runtime.header import UNKNOWN
 
+if TYPE_CHECKING:
+    from fedmpi.runtime.executor import Execution
+    from fedmpi.runtime.plan import Node
+
 _HINT = (
     "every rank must give the same: seed random numbers alike on all ranks, or make the value on rank 0 and bring it "
     "to all by fm.replicate"
@@ -34,8 +38,7 @@ _ROWS = 64  # of an array that are looked at
 Part = tuple[str, str, int | None, str]  # of what, which part of it, its hash if there is one, and what it is in words
 
 
-@dataclass(frozen=True)
-class Alike:
+class Alike(NamedTuple):
     """Something that every rank gives alike.
 
     ``hash`` must be the same on all ranks, ``sample`` too where no rank has `UNKNOWN`; ``parts`` are compared to find
@@ -49,35 +52,51 @@ class Alike:
 
 def combined(given: Sequence[Alike]) -> tuple[int, int]:
     """Return one hash and one sample of all that is given."""
+    if len(given) == 1:
+        return given[0].hash, given[0].sample
     samples = [each.sample for each in given]
-    return _crc([each.hash for each in given]), UNKNOWN if UNKNOWN in samples else _crc(samples)
-
-
-def _crc(numbers: Sequence[int]) -> int:
-    return zlib.crc32(np.array(numbers, dtype=np.int64).data)
+    hash_ = zlib.crc32(array("q", [each.hash for each in given]))
+    return hash_, UNKNOWN if UNKNOWN in samples else zlib.crc32(array("q", samples))
 
 
 # --- what is given ---
 
 
-def of_number(name: str, number: int | None) -> Alike:
-    """Return the number of clients that a context says."""
-    return Alike(number or 0, lambda: iter([(name, "", None, str(number))]))
+def of_call(call: Execution, arguments: Sequence[Any], sizes: dict[Node, Any]) -> Iterator[Alike]:
+    """Yield what all ranks give a call; ``arguments`` are (node, path, value), ``sizes`` those of lists."""
+    for node, path, value in arguments:
+        if isinstance(value, ClientData):
+            yield of_client_data(path, value)
+        else:
+            yield of_list(path, value, node.member, sizes[node], everything=call.program.debug)
+    if len(sizes) == len(arguments):  # with a `ClientData`, its hash has the owners
+        yield of_hosts(call.hosts, call.owner)
+    for node in call.program.common:
+        yield of_value(node.detail, call.values[node], node.member)
+
+
+def parameter(path: Sequence[str]) -> str:
+    """Return what texts call an argument."""
+    return f"parameter {'.'.join(path)}"
 
 
 def of_hosts(hosts: Sequence[int], owner: Ranks) -> Alike:
     """Return who owns which client."""
-    text = f"clients on {', '.join(f'rank {rank}' for rank in hosts)}"
-    return Alike(zlib.crc32(np.ascontiguousarray(owner).data), lambda: iter([("server_trains", "", None, text)]))
+
+    def parts() -> Iterator[Part]:
+        yield "the number of clients (num_clients)", "", None, str(len(owner))
+        yield "server_trains", "", None, f"clients on {', '.join(f'rank {rank}' for rank in hosts)}"
+
+    return Alike(zlib.crc32(owner.tobytes()), parts)
 
 
-def of_value(name: str, value: Any, type_: Type) -> Alike:
+def of_value(path: Sequence[str], value: Any, type_: Type) -> Alike:
     """Return a normalised value that all ranks have."""
     hash_ = zlib.crc32(to_bytes(pack(type_, [value])).data)
-    return Alike(hash_, lambda: iter([(name, "", hash_, shown(value))]))
+    return Alike(hash_, lambda: iter([(parameter(path), "", hash_, shown(value))]))
 
 
-def of_list(name: str, values: Sequence[Any], type_: Type, sizes: Any, *, everything: bool = False) -> Alike:
+def of_list(path: Sequence[str], values: Sequence[Any], type_: Type, sizes: Any, *, everything: bool = False) -> Alike:
     """Return a list of all clients' values, of ``sizes`` int64[clients]; a sample of it, or ``everything``."""
     chosen = range(len(values)) if everything else looked_at(len(values), type_)
     hashed = _whole_hash if everything else sample_hash
@@ -85,6 +104,7 @@ def of_list(name: str, values: Sequence[Any], type_: Type, sizes: Any, *, everyt
     found = hashed([values[i] for i in chosen], type_) if isinstance(values, list | tuple) else None
 
     def parts() -> Iterator[Part]:
+        name = parameter(path)
         yield name, "", None, f"a list of {_clients(len(values))}"
         for client, size in enumerate(sizes.tolist()):
             yield name, f"the size of client {client}", None, f"{size} example{'s' * (size != 1)}"
@@ -102,10 +122,11 @@ def _whole_hash(values: Sequence[Any], type_: Type) -> int | None:
         return None
 
 
-def of_client_data(name: str, data: ClientData) -> Alike:
+def of_client_data(path: Sequence[str], data: ClientData) -> Alike:
     """Return a `ClientData`: which clients, where they are and where they come from."""
 
     def parts() -> Iterator[Part]:
+        name = parameter(path)
         yield name, "", None, f"a ClientData of {_clients(len(data))}"
         for number, index in enumerate(data.indices.tolist()):
             yield name, f"number {number} of the cohort", None, f"client {index}"
@@ -127,20 +148,20 @@ def of_arrays(data: ClientData) -> list[Alike]:
 
     element = getattr(shared.type, "element", shared.type)
     named = zip((", ".join(["arrays", *leaf.path]) for leaf in leaves(element)), shared.data, strict=True)
-    return [Alike(zlib.crc32(offsets.data), sizes), *(_of_rows(f"parameter {n}", array, offsets) for n, array in named)]
+    return [Alike(zlib.crc32(offsets.data), sizes), *(_of_rows(f"parameter {n}", rows, offsets) for n, rows in named)]
 
 
-def _of_rows(name: str, array: Any, offsets: Any) -> Alike:
-    if is_mapped(array):
+def _of_rows(name: str, data: Any, offsets: Any) -> Alike:
+    if is_mapped(data):
         return Alike(0, lambda: iter(()), UNKNOWN)
-    rows = np.array(spread(len(array), _ROWS), np.int64)
+    rows = np.array(spread(len(data), _ROWS), np.int64)
 
     def parts() -> Iterator[Part]:
         owners = np.searchsorted(offsets, rows, "right") - 1
         for row, client in zip(rows.tolist(), owners.tolist(), strict=True):
-            yield name, f"row {row} (client {client})", zlib.crc32(array[row].tobytes()), shown(array[row])
+            yield name, f"row {row} (client {client})", zlib.crc32(data[row].tobytes()), shown(data[row])
 
-    return Alike(0, parts, zlib.crc32(array[rows].data))
+    return Alike(0, parts, zlib.crc32(data[rows].tobytes()))
 
 
 def _clients(count: int) -> str:

@@ -68,7 +68,7 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], 
     def given() -> list[alike.Alike]:
         if comm.size == 1:
             return []
-        return [alike.of_list("parameter values", values, member, loads), alike.of_hosts(hosts, owner)]
+        return [alike.of_list(("values",), values, member, loads), alike.of_hosts(hosts, owner)]
 
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ class Execution(Round):
                 check_data(value, node.type, path, self.comm)
         loads = self.own(at_clients)
         if self.comm.size > 1:
-            self.given = list(self.shared_by_ranks(at_clients, loads))
+            self.given = list(alike.of_call(self, at_clients, loads))
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
                 if value.owner is not self.owner and not np.array_equal(value.owner, self.owner):
@@ -170,20 +170,6 @@ class Execution(Round):
             self.blocks = blocks_of(self.num_clients or 0)
             self.blocks_are_whole = is_whole(self.owner, self.blocks)
         return loads
-
-    def shared_by_ranks(self, arguments: list[Given], loads: dict[Node, Rows]) -> Iterator[alike.Alike]:
-        """Yield what every rank must give alike: clients, the ranks that own them, values without a placement."""
-        for node, path, value in arguments:
-            name = f"parameter {label(path)}"
-            if isinstance(value, ClientData):
-                yield alike.of_client_data(name, value)
-            else:
-                yield alike.of_list(name, value, node.member, loads[node], everything=self.program.debug)
-        if not arguments:
-            yield alike.of_number("the number of clients (num_clients)", self.num_clients)
-        yield alike.of_hosts(self.hosts, self.owner)
-        for node in self.program.common:
-            yield alike.of_value(f"parameter {label(node.detail)}", self.values[node], node.member)
 
     def assigned(self, loads: Any) -> Ranks:
         """Return the owners of clients with these loads: whole blocks, if they are folded and all ranks have some."""
