@@ -257,20 +257,18 @@ class Changes(Scalars, Arrays):
         found = self.flow.in_numpy(expr)
         if not isinstance(found, Number | Elements):
             return
-        if isinstance(obj, np.ufunc) and isinstance(found, Elements) and found.kind in DTYPES:
-            self.keep(statement)
         kind = found.kind if isinstance(found, Elements) else next(iter(found.kinds))
         type_ = self.types[statement.target.name]
         numba = str(type_.dtype) if isinstance(type_, types.Array) else str(types.unliteral(type_))
-        if kind not in INTEGERS | {"bool"} or kind == numba:
-            return
-        weak = [arg for arg in expr.args if _is_only(self.flow[arg], "weak")]
-        name = getattr(obj, "__name__", None) or "this function"
-        if not weak or kind not in INTEGERS:
-            self.refuse(
-                f"np.{name} gives {kind} in NumPy and {numba} in compiled code", "convert first, .astype(np.int64)"
-            )
-        expr.args = [self.fitting(a, kind, f"np.{name}", cast=True) if a in weak else a for a in expr.args]
+        if kind in DTYPES and kind != numba:
+            weak = [arg for arg in expr.args if _is_only(self.flow[arg], "weak")]
+            name = f"np.{getattr(obj, '__name__', None) or 'this function'}"
+            if not weak or kind not in INTEGERS:
+                text = f"{name} gives {kind} in NumPy and {numba} in compiled code"
+                self.refuse(text, "convert first, .astype(np.int64)")
+            expr.args = [self.fitting(a, kind, name, cast=True) if a in weak else a for a in expr.args]
+        if isinstance(obj, np.ufunc) and isinstance(found, Elements) and kind in DTYPES:
+            self.keep(statement)
 
     def _join(self) -> None:
         """Let what a variable may be have one type: Numba makes a float of uint64 and int64."""
