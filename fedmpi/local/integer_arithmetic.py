@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 
 class ResultDoesNotFit(OverflowError):  # it makes another error: see __new__
-    """Makes the OverflowError in Python, for compiled code too: to put numbers into a text would take Numba a second."""
+    """Makes the OverflowError in Python: to put numbers into its text would take Numba a second of compile time."""
 
     def __new__(cls, op: str, left: int, right: int, dtype: str) -> Any:
         a, b = int(left), int(right)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import warnings
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from fedmpi.local.integer_rules import (
     constant,
     dtype_of,
     dtypes_of,
-    fits,
     joined,
     of,
     weak,
@@ -150,8 +148,6 @@ class Flow:
 
     def _other(self, expr: Any, type_: Any) -> Any:
         return PENDING if any(map(self.unsettled, expr.list_vars())) else default(type_)
-
-    # --- statements, by the name of the operation in Numba's intermediate code ---
 
     def _phi(self, expr: Any, type_: Any) -> Any:
         incoming = [self.known[v.name] for v in expr.incoming_values if getattr(v, "name", None) in self.known]
@@ -285,205 +281,3 @@ class Flow:
         if expr.fn is operator.not_:
             return of("pybool", bounds=(0, 1))
         return Number(kinds, known.bounds if expr.fn is operator.pos else (None, None))
-
-    # --- calls ---
-
-    def _call(self, expr: Any, type_: Any) -> Any:
-        if expr.vararg is not None:
-            return default(type_)
-        owner, args = self.types[expr.func.name], [self[arg] for arg in expr.args]
-        if isinstance(owner, types.NumberClass) and isinstance(type_, types.Number):
-            return self._converted(args, type_)
-        if isinstance(owner, types.NamedTupleClass):
-            named = {name: self[arg] for name, arg in expr.kws}
-            return (*args, *(named[name] for name in owner.instance_class._fields[len(args) :]))
-        if isinstance(owner, types.Dispatcher):
-            facts = getattr(owner.dispatcher, "fedmpi_facts", {}).get(self.argument_types(expr))
-            return default(type_) if facts is None else facts.returns
-        obj = self.object(expr.func)
-        if (gives := getattr(obj, "gives", None)) is not None:
-            if gives == "wide":
-                return self._numbers(_WRAPPING[obj.op], *args)
-            known = self._made(gives, args[0])
-            return Elements(gives) if isinstance(type_, types.Array) and gives != "same" else known
-        builtin = getattr(self, f"_{getattr(obj, '__name__', '')}_call", None) if obj in _BUILTINS else None
-        if builtin is not None and not expr.kws:
-            return builtin(expr, args, type_)
-        if isinstance(getattr(obj, "__name__", None), str) and obj in _OPERATORS and len(args) == 2:
-            return self.binary(obj, expr.args[0], expr.args[1], type_)
-        if any(map(self.unsettled, expr.list_vars())):
-            return PENDING
-        found = self.in_numpy(expr)
-        return default(type_) if found is None else found
-
-    def _converted(self, args: Any, type_: Any) -> Any:
-        """Return what a class of NumPy's scalars gives; a constant keeps its bounds."""
-        found = default(type_)
-        known = args[0] if len(args) == 1 else None
-        if isinstance(known, Number) and isinstance(found, Number) and found.strong and len(known.kinds) == 1:
-            (kind,) = found.strong
-            if not known.wide and known.integral and fits(known.bounds, kind):
-                return Number(found.kinds, known.bounds)
-        return found
-
-    def _made(self, gives: str, first: Any) -> Any:
-        """Return what one of `integer_operations` gives."""
-        if gives == "same":
-            return first
-        if not gives.startswith("fitting "):
-            return weak() if gives == "weak" else of(gives)
-        limits, (low, high) = np.iinfo(gives.removeprefix("fitting ")), first.bounds
-        low = int(limits.min) if low is None else max(low, int(limits.min))
-        high = int(limits.max) if high is None else min(high, int(limits.max))
-        return Number(first.kinds, (low, high))
-
-    def _int_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        known = args[0] if len(args) == 1 else None
-        if not isinstance(known, Number) or not known.integral:
-            return weak()
-        ranges = [(int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in known.strong]
-        if known.kinds & {"bool"}:
-            ranges.append((0, 1))
-        alternatives = [weak(*r) for r in ranges] + [weak(*known.bounds)] * bool(known.kinds & WEAK)
-        found = functools.reduce(lambda a, b: a.joined(b, False), alternatives)
-        return found if fits(found.bounds, "int64") else weak(found.bounds[0])
-
-    def _bool_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        return of("pybool", bounds=(0, 1))
-
-    def _float_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        return of("pyfloat")
-
-    def _len_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        return weak(*SIZE)
-
-    def _round_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        return weak() if isinstance(type_, types.Integer) else default(type_)
-
-    def _range_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        if not all(isinstance(a, Number) for a in args):
-            return Each(weak())
-        bounds = [self._int_call(expr, [a], type_).bounds for a in args]
-        start, stop = ((0, 0), bounds[0]) if len(bounds) == 1 else bounds[:2]
-        down = len(bounds) == 3 and (bounds[2][0] is None or bounds[2][0] < 0)
-        lows, highs = (start[0], stop[0]), (start[1], stop[1])
-        low = min(lows) if None not in lows else None
-        high = max(highs) if None not in highs else None
-        return Each(weak(low if down else start[0], high))
-
-    def _enumerate_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        each = self._each(expr.args[0], type_)
-        if not isinstance(each, Each):
-            return each
-        return Each((weak(*SIZE) if len(args) == 1 else weak(), each.element))
-
-    def _zip_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        each = [self._each(arg, self.types[arg.name]) for arg in expr.args]
-        if PENDING in each:
-            return PENDING
-        return Each(tuple(e.element for e in each)) if all(isinstance(e, Each) for e in each) else default(type_)
-
-    def _max_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        parts = args
-        if len(args) == 1:
-            each = self._each(expr.args[0], type_)
-            parts = [each.element] if isinstance(each, Each) else [each]
-        if PENDING in parts:
-            return PENDING
-        found = functools.reduce(lambda a, b: joined(a, b, False), parts)
-        return Number(found.kinds, found.bounds) if isinstance(found, Number) else default(type_)
-
-    _min_call = _max_call
-
-    def _sum_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        each = self._each(expr.args[0], type_) if len(args) == 1 else None
-        if not isinstance(each, Each) or not isinstance(each.element, Number):
-            return PENDING if each is PENDING else default(type_)
-        total = self._numbers(operator.add, each.element, each.element)
-        return total.joined(weak(0, 0), False) if total.integral else default(type_)
-
-    def _abs_call(self, expr: Any, args: Any, type_: Any) -> Any:
-        known = args[0]
-        if not isinstance(known, Number) or not known.integral:
-            return self._other(expr, type_)
-        kinds = frozenset("weak" if kind == "pybool" else kind for kind in known.kinds)
-        bounds = (0, None) if None in known.bounds else (0, max(map(abs, known.bounds)))  # type: ignore[arg-type]
-        return Number(kinds, bounds, any(np.iinfo(k).bits < 64 for k in kinds & INTEGERS))
-
-    def in_numpy(self, expr: Any) -> Any:
-        """Return what a function of NumPy or a method of an array gives, by trying it on small values; None if unknown.
-
-        Only for arguments of which one is an integer.
-        """
-        obj, args = self.object(expr.func), [sample(self[arg], self.types[arg.name]) for arg in expr.args]
-        kws = {name: sample(self[arg], self.types[arg.name]) for name, arg in expr.kws}
-        integers = [self[arg] for arg in [*expr.args, *(arg for _, arg in expr.kws)]]
-        owner = self.types[expr.func.name]
-        if isinstance(owner, types.BoundFunction) and isinstance(owner.this, types.Array):
-            getter = self.func_ir.get_definition(expr.func)
-            this = sample(default(owner.this), owner.this)
-            integers.append(default(owner.this))
-            obj = None if this is None else getattr(this, getter.attr, None)
-        elif not (getattr(obj, "__module__", None) or "numpy").startswith("numpy") or isinstance(obj, str):
-            return None
-        if obj is None or any(a is None for a in [*args, *kws.values()]):
-            return None
-        if not any(
-            (isinstance(i, Number) and i.integral) or (isinstance(i, Elements) and i.kind in _DTYPES) for i in integers
-        ):
-            return None
-        return _found(_called(obj, args, kws))
-
-
-_WRAPPING = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
-_BUILTINS = (int, bool, float, len, round, range, enumerate, zip, max, min, sum, abs)
-_OPERATORS = (*COMPARISONS, *ARITHMETIC, operator.truediv)
-_DTYPES = INTEGERS | {"bool"}
-
-
-def _called(function: Any, args: Any, kws: Any) -> Any:
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return function(*args, **kws)
-    except Exception:  # such as an index outside of the small array
-        return None
-
-
-def _found(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_found, value))
-    if isinstance(value, np.ndarray):
-        return Elements(value.dtype.name)
-    found = constant(value)
-    return weak() if found is not None and "weak" in found.kinds else found
-
-
-def sample(known: Any, type_: Any) -> Any:
-    """Return a small value of which this is known; None if there is none."""
-    match type_:
-        case types.NumberClass():
-            return getattr(np, f"{type_.instance_type}".replace("bool", "bool_"), None)
-        case types.DType():
-            return np.dtype(str(type_.dtype))
-        case types.StringLiteral():
-            return type_.literal_value
-        case types.Array():
-            kind = known.kind if isinstance(known, Elements) else str(type_.dtype)
-            return np.ones((2,) * type_.ndim, kind) if kind in _DTYPES or "float" in kind else None
-    match known:
-        case Number(kinds) if kinds == {"weak"}:
-            return known.bounds[0] if known.bounds[0] == known.bounds[1] is not None else 1
-        case Number(kinds) if kinds == {"pybool"}:
-            return True
-        case Number(kinds) if len(kinds) == 1 and kinds <= _DTYPES:
-            return np.dtype(next(iter(kinds))).type(1)
-        case Number() if isinstance(type_, types.Float):
-            return np.dtype(str(type_)).type(1)
-        case tuple(parts) if isinstance(type_, types.BaseTuple):
-            made = [sample(part, t) for part, t in zip(parts, type_, strict=True)]
-            return None if any(m is None for m in made) else tuple(made)
-        case Each(element) if isinstance(type_, types.List):
-            made_one = sample(element, type_.dtype)
-            return None if made_one is None else [made_one, made_one]
-    return None

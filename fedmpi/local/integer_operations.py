@@ -17,6 +17,8 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from fedmpi.local.integer_rules import UNSIGNED
+
 Builder = Any
 Value = Any
 OUT_OF_64 = "an integer of Python's does not fit the 64 bits that it has in compiled code"
@@ -35,10 +37,14 @@ def _made(gives: str, define: Any) -> Any:
 
 
 @functools.cache
-def checked(kind: str) -> Any:
+def checked(kind: str, returned: bool = False) -> Any:
     """Return the function that gives an integer back, and raises `OverflowError` if it is none of the kind's dtype."""
     limits = np.iinfo(kind)
     text = f"an integer does not fit {kind}, in which NumPy computes here: convert the other side with np.int64(…)"
+    if returned:
+        text = (
+            f"an integer of the result does not fit {kind}, in which NumPy computes it: convert first with np.int64(…)"
+        )
 
     def fitting(typing: Any, value: Any) -> Any:
         def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
@@ -141,7 +147,7 @@ def of_arrays(kind: str, name: str) -> Any:
 @functools.cache
 def quotient(kind: str, rest: bool) -> Any:
     """Return ``//`` or ``%``: by zero it gives 0 as NumPy does, or raises as Python does; the least by -1 wraps."""
-    signed = kind not in ("uint8", "uint16", "uint32", "uint64")
+    signed = kind not in UNSIGNED
 
     def emit(context: Any, builder: Builder, left: Value, right: Value) -> Value:
         zero, one = ir.Constant(right.type, 0), ir.Constant(right.type, 1)
@@ -173,8 +179,8 @@ def quotient(kind: str, rest: bool) -> Any:
 
 @functools.cache
 def shift(kind: str, left_: bool) -> Any:
-    """Return ``<<`` or ``>>`` by any count: all bits may leave; Python's integers raise as in Python, or beyond 64 bits."""
-    signed = kind not in ("uint8", "uint16", "uint32", "uint64")
+    """Return ``<<`` or ``>>`` by any count: all bits may leave.  Python's raise as in Python, and beyond 64 bits."""
+    signed = kind not in UNSIGNED
 
     def emit(context: Any, builder: Builder, number: Value, count: Value) -> Value:
         type_ = number.type
@@ -216,7 +222,8 @@ def comparison(symbol: str) -> Any:
 
     def compare(typing: Any, left: Any, right: Any) -> Any:
         def generate(context: Any, builder: Builder, sig: Any, args: Any) -> Value:
-            wide = [builder.zext(v, _128) if not t.signed else builder.sext(v, _128) for v, t in zip(args, sig.args)]
+            both = zip(args, sig.args, strict=True)
+            wide = [builder.sext(v, _128) if type_.signed else builder.zext(v, _128) for v, type_ in both]
             return builder.icmp_signed(symbol, *wide)
 
         sides = [types.int64 if isinstance(t, types.Boolean) else types.unliteral(t) for t in (left, right)]
@@ -276,7 +283,7 @@ def power(kind: str) -> Any:
     def emit(context: Any, builder: Builder, base: Value, exponent: Value) -> Value:
         type_ = base.type
         zero, one = ir.Constant(type_, 0), ir.Constant(type_, 1)
-        if kind not in ("uint8", "uint16", "uint32", "uint64"):
+        if kind not in UNSIGNED:
             negative = builder.icmp_signed("<", exponent, zero)
             text = "Integers to negative integer powers are not allowed."
             _raise_if(context, builder, negative, ValueError, text)

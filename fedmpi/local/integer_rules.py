@@ -1,7 +1,7 @@
 """What NumPy computes integers in: the dtype of each operation, where Numba would take a wider one.
 
-A *kind* is the name of a dtype for NumPy's scalars; "weak" for Python's integers, which take the dtype of what they meet
-(NEP 50), "pybool" for Python's truth values, "pyfloat" and "float" for floats of Python and NumPy.
+A *kind* is the name of a dtype for NumPy's scalars; "weak" for Python's integers, which take the dtype of what they
+meet (NEP 50), "pybool" for Python's truth values, "pyfloat" and "float" for floats of Python and NumPy.
 """
 
 from __future__ import annotations
@@ -147,6 +147,11 @@ def dtype_of(left: str, right: str) -> str:
 def dtypes_of(left: Number, right: Number) -> frozenset[str]:
     """Return the kinds in which NumPy may add two numbers."""
     return frozenset(dtype_of(a, b) for a in left.kinds for b in right.kinds)
+
+
+def within(bounds: Bounds, low: int, high: int) -> bool:
+    """Tell whether bounds are known and none is beyond others."""
+    return bounds[0] is not None and bounds[1] is not None and low <= bounds[0] and bounds[1] <= high
 
 
 def compute(op: Any, left: Bounds, right: Bounds) -> Bounds:

@@ -43,8 +43,8 @@ def compile_body(
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
     ``helpers`` holds the dispatchers of those: one for each function and body.  ``consumed`` names a parameter that the
-    body's kernel may write into (see `in_place`), ``result`` is the declared result's type, of a helper None; ``weak`` says which parameters are integers of Python's (see
-    `integers`).
+    body's kernel may write into (see `in_place`).  ``result`` is the type of a body's result, ``weak`` says which
+    parameters of a helper are integers of Python's (see `integers`).
     """
     known = {} if helpers is None else helpers
     facts: dict[Any, Any] = {}
