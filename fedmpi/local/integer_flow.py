@@ -87,8 +87,13 @@ class Flow:
         for _, block in sorted(self.func_ir.blocks.items()):
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
-                    changed |= self._assign(statement, widen=number > 2)
+                    changed |= self._assign(statement, widen=number > 2 and self._meets(statement))
         return changed
+
+    def _meets(self, statement: Any) -> bool:
+        """Tell whether several values meet in a variable, as they do once in every loop: there bounds grow for ever."""
+        is_phi = isinstance(statement.value, ir.Expr) and statement.value.op == "phi"
+        return is_phi or len(self.func_ir._definitions[statement.target.name]) > 1
 
     def _assign(self, statement: Any, widen: bool) -> bool:
         name = statement.target.name
