@@ -46,3 +46,9 @@ def pytest_ignore_collect(collection_path, config):
 def _floating_point_errors_raise():
     with np.errstate(divide="raise", over="raise", invalid="raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_announcements(monkeypatch):
+    """What is compiled here and for how long depends on the machine and on what ran before."""
+    monkeypatch.setattr("fedmpi.local.announcing._speak", lambda text: None)
