@@ -260,17 +260,14 @@ class Generator:
                 zero = self.bind(f"{self.helper('zeros')}({self.token(expr.type)})", expr.type)
                 return self.reduce(args[0], zero, self._plus(expr.type), expr.type)
             case op if op in _BINARY:
-                return self.elementwise(op, args[0], args[1], expr.type)
+                return self.elementwise(op, args[0], args[1], expr.type, expr.where)
         raise NotCompilable(f"{expr.op} inside a local function")
 
-    def elementwise(self, op: str, left: Any, right: Any, type_: Type) -> Any:
-        """Write arithmetic or a comparison of two tensors, or the sum of two structs."""
+    def elementwise(self, op: str, left: Any, right: Any, type_: Type, where: str) -> Any:
+        """Write arithmetic or a comparison of two tensors, or the sum of two structs, that is at ``where``."""
         if isinstance(type_, StructType):
-            parts = enumerate(type_)
-            return Parts(
-                tuple(self.elementwise(op, part_of(self, left, i, t), part_of(self, right, i, t), t) for i, t in parts),
-                type_,
-            )
+            sides = [(part_of(self, left, i, t), part_of(self, right, i, t), t) for i, t in enumerate(type_)]
+            return Parts(tuple(self.elementwise(op, *side, where) for side in sides), type_)
         assert isinstance(type_, TensorType)
         if op in ("multiply", "divide") and type_.dtype.kind == "c":
             raise NotCompilable("NumPy and Numba round products and quotients of complex numbers differently")
@@ -279,7 +276,7 @@ class Generator:
             self.line(f"{self.helper('expect_one_shape')}({', '.join(texts)}, {op!r})")
         if op in SYMBOLS and type_.dtype.kind in "iu":
             computed = self.helper(f"integers_{op}")
-            return self.bind(f"{computed}({', '.join(texts)}, {self.token(type_)})", type_)
+            return self.bind(f"{computed}({', '.join(texts)}, {self.token(type_, where)})", type_)
         return self.owned(Var(f"({texts[0]} {_BINARY[op]} {texts[1]})", type_), type_)
 
     def invoke(self, function: Any, argument: Any, type_: Type) -> Any:

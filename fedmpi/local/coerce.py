@@ -389,7 +389,7 @@ def _integers(op: str, name: str) -> Any:
         dtype: np.dtype[Any] = token.type.dtype
         scope: dict[str, Any] = {"both": overflowing(dtype.name, name), "DoesNotFit": ResultDoesNotFit}
         scope |= {"empty": np.empty, "dtype": dtype.type}
-        failing = f"raise DoesNotFit({op!r}, a, b, {dtype.name!r})\n"
+        failing = f"raise DoesNotFit({op!r}, a, b, {dtype.name!r}, {token.label!r})\n"
         arrays = [isinstance(side, types.Array) and side.ndim > 0 for side in (left, right)]
         if not any(arrays):
             body = f"    a, b = left, right\n    s, wrong = both(a, b)\n    if wrong:\n        {failing}    return s\n"

@@ -13,24 +13,26 @@ Array = np.ndarray[Any, Any]
 class ResultDoesNotFit(OverflowError):  # it makes another error: see __new__
     """Makes the OverflowError in Python: to put numbers into its text would take Numba a second of compile time."""
 
-    def __new__(cls, op: str, left: int, right: int, dtype: str) -> Any:
+    def __new__(cls, op: str, left: int, right: int, dtype: str, where: str) -> Any:
         a, b = int(left), int(right)
         found = {"add": a + b, "subtract": a - b, "multiply": a * b}[op]
         limits = np.iinfo(dtype)
         shown = f"({b})" if b < 0 else str(b)
-        return OverflowError(
-            f"{op}: {a} {SYMBOLS[op]} {shown} is {found}, which does not fit {dtype} ({limits.min} to {limits.max})"
-        )
+        text = f"{op}: {a} {SYMBOLS[op]} {shown} is {found}, which does not fit {dtype} ({limits.min} to {limits.max})"
+        return OverflowError(text + (f"\n  at {where}" if where else ""))
 
 
-def computed(op: str, left: Any, right: Any, dtype: np.dtype[Any]) -> Any:
-    """Return ``left op right`` in the dtype of both, of an array and a scalar too; raise `OverflowError` beyond it."""
+def computed(op: str, left: Any, right: Any, dtype: np.dtype[Any], where: str = "") -> Any:
+    """Return ``left op right`` in the dtype of both, of an array and a scalar too; raise `OverflowError` beyond it.
+
+    ``where`` is the place in the program that the error names.
+    """
     with np.errstate(all="ignore"):
         result = getattr(np, op)(left, right, dtype=dtype)
         wrong = np.flatnonzero(_overflowed(op, *map(np.asarray, (left, right, result))))
     if wrong.size:
         a, b = (np.broadcast_to(side, np.shape(result)).reshape(-1)[wrong[0]] for side in (left, right))
-        raise ResultDoesNotFit(op, a, b, dtype.name)
+        raise ResultDoesNotFit(op, a, b, dtype.name, where)
     return result
 
 

@@ -31,6 +31,8 @@ class IntegerFlow(Flow):
             named = {name: self[arg] for name, arg in expr.kws}
             return (*args, *(named[name] for name in owner.instance_class._fields[len(args) :]))
         if isinstance(owner, types.Dispatcher):
+            if self.weak_arguments(expr, owner.dispatcher):
+                return PENDING  # it will be another form of the helper
             facts = getattr(owner.dispatcher, "fedmpi_facts", {}).get(self.argument_types(expr))
             return default(type_) if facts is None else facts.returns
         obj = self.object(expr.func)
@@ -48,6 +50,17 @@ class IntegerFlow(Flow):
             return PENDING
         found = self.in_numpy(expr)
         return default(type_) if found is None else found
+
+    def weak_arguments(self, expr: Any, dispatcher: Any) -> dict[str, Any]:
+        """Return what a helper has to be told of its parameters, {} if its form knows it or it does not matter."""
+        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.argument_types(expr))
+        if facts is None or not facts.weak_matters or expr.vararg is not None:
+            return {}
+        names = dispatcher.py_func.__code__.co_varnames
+        given = dict(zip(names, expr.args, strict=False)) | dict(expr.kws)
+        known = {name: _plain(self[var]) for name, var in given.items()}
+        weak = {n: k for n, k in known.items() if k is not None and k != default(self.types[given[n].name])}
+        return {} if weak == dispatcher.fedmpi_weak else weak
 
     def _converted(self, args: Any, type_: Any) -> Any:
         """Return what a class of NumPy's scalars gives; a constant keeps its bounds."""
@@ -166,3 +179,13 @@ class IntegerFlow(Flow):
         ):
             return None
         return found_of(called(obj, args, kws))
+
+
+def _plain(known: Any) -> Any:
+    """Return what a helper is told of an argument: bounds are left out, one form serves all."""
+    if isinstance(known, Number):
+        return Number(known.kinds)
+    if isinstance(known, tuple):
+        parts = tuple(map(_plain, known))
+        return None if None in parts else parts
+    return known if isinstance(known, Elements) else None

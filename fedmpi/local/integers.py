@@ -22,7 +22,7 @@ from fedmpi.local import integer_operations as operations
 from fedmpi.local.integer_arrays import Arrays
 from fedmpi.local.integer_calls import IntegerFlow
 from fedmpi.local.integer_code import DIVISIONS, DTYPES, SYMBOLS, name_of
-from fedmpi.local.integer_flow import PENDING, default
+from fedmpi.local.integer_flow import PENDING
 from fedmpi.local.integer_rules import INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
 from fedmpi.local.integer_scalars import SIGNED_TYPES, Scalars
 
@@ -130,7 +130,7 @@ class Changes(Scalars, Arrays):
         return made
 
     def _store(self, statement: Any) -> None:
-        """An integer is stored in an array: NumPy's are cut, Python's must fit."""
+        """An integer is stored in an array: it must fit."""
         target, known = self.types[statement.target.name], self.flow[statement.value]
         if isinstance(statement, ir.SetItem):
             statement.index = self.narrow(statement.index)
@@ -139,8 +139,11 @@ class Changes(Scalars, Arrays):
         kind = str(target.dtype) if isinstance(target, types.Array) else ""
         if kind in INTEGERS and known.kinds == {"weak"}:
             statement.value = self.fitting(statement.value, kind, "an item is stored")
-        elif known.strong != {kind}:
+        elif known.kinds != {kind}:
             statement.value = self.narrow(statement.value)
+            holds = kind not in INTEGERS or all(np.can_cast(own, kind) for own in known.kinds & DTYPES)
+            if not holds and not fits(known.bounds, kind):
+                statement.value = self.result_of(operations.checked(kind), statement.value)
 
     def _unary(self, statement: Any, expr: Any) -> None:
         known = self.flow[expr.value]
@@ -241,15 +244,9 @@ class Changes(Scalars, Arrays):
 
     def _helper(self, expr: Any, dispatcher: Any) -> None:
         """Call the form of a helper that knows which of its parameters are integers of Python's."""
-        facts = getattr(dispatcher, "fedmpi_facts", {}).get(self.flow.argument_types(expr))
-        if facts is None or not facts.weak_matters or expr.vararg is not None:
-            return
-        names = dispatcher.py_func.__code__.co_varnames
-        given = dict(zip(names, expr.args, strict=False)) | dict(expr.kws)
-        known = {name: _plain(self.flow[var]) for name, var in given.items()}
-        differing = {n: k for n, k in known.items() if k is not None and k != default(self.types[given[n].name])}
-        if differing and differing != dispatcher.fedmpi_weak:
-            form = self.state.compile_helper(dispatcher.py_func, differing)
+        weak = self.flow.weak_arguments(expr, dispatcher)
+        if weak:
+            form = self.state.compile_helper(dispatcher.py_func, weak)
             expr.func = self.assign(ir.Global("helper", form, self.loc), "helper")
 
     def _as_in_numpy(self, statement: Any, expr: Any, obj: Any) -> None:
@@ -312,13 +309,3 @@ _OPERATORS = tuple(SYMBOLS)
 
 def _is_only(known: Any, kind: str) -> bool:
     return isinstance(known, Number) and known.kinds == {kind}
-
-
-def _plain(known: Any) -> Any:
-    """Return what a helper is told of an argument: bounds are left out, one form serves all."""
-    if isinstance(known, Number):
-        return Number(known.kinds)
-    if isinstance(known, tuple):
-        parts = tuple(map(_plain, known))
-        return None if None in parts else parts
-    return known if isinstance(known, Elements) else None

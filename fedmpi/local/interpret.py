@@ -88,7 +88,7 @@ class Interpreter:
                         total = add(total, element, expr.type)
                 return total
         with np.errstate(all="ignore"):
-            return _elementwise(expr.op, args, expr.type)
+            return _elementwise(expr.op, args, expr.type, expr.where)
 
 
 def zeros(type_: Type) -> Any:
@@ -117,15 +117,15 @@ def add(left: Any, right: Any, type_: Type) -> Any:
     raise TypeError(f"no sum of type {type_}")
 
 
-def _elementwise(op: str, args: list[Any], type_: Type) -> Any:
+def _elementwise(op: str, args: list[Any], type_: Type, where: str) -> Any:
     if op not in _BINARY:
         raise ValueError(f"{op} is no operator of an unplaced program")
     if op == "add" and isinstance(type_, StructType):
         parts = zip(*args, type_, strict=True)
-        return tuple(_elementwise(op, [a, b], t) for a, b, t in parts)
+        return tuple(_elementwise(op, [a, b], t, where) for a, b, t in parts)
     left, right = map(np.shape, args)
     if left != right and left and right:  # NumPy would stretch a dimension of size 1
         raise UnequalShapesError(op, left, right)
     if op in SYMBOLS and isinstance(type_, TensorType) and type_.dtype.kind in "iu":
-        return computed(op, args[0], args[1], type_.dtype)
+        return computed(op, args[0], args[1], type_.dtype, where)
     return _BINARY[op](*args)

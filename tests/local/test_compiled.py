@@ -355,9 +355,10 @@ def test_arithmetic_on_structs_and_open_dimensions():
     def make(n, number):
         return {"a": np.ones(n, F32), "b": number}
 
-    assert check(program, [make(2, 100), make(2, 100)], make(2, 0))["b"] == np.int8(
-        -56
-    )  # arithmetic wraps, sums do not
+    assert check(program, [make(2, 100), make(2, 20)], make(2, 0))["b"] == 120
+    error, text, batch = check(program, [make(2, 100), make(2, 100)], make(2, 0))
+    assert (error, batch) == (OverflowError, 1)
+    assert text.startswith("add: 100 + 100 is 200, which does not fit int8 (-128 to 127)\n  at test_compiled.py:")
     for values in ([make(1, 0)], [make(3, 0)], [make(2, 0), make(0, 0)]):
         error, text, batch = check(program, values, make(2, 0))
         assert error.__name__ == "UnequalShapesError"
