@@ -15,7 +15,6 @@ from fedmpi.local.columns import Column, pack
 from fedmpi.local.functions import concrete
 from fedmpi.local.weights import check_weight
 from fedmpi.runtime import failures, forked
-from fedmpi.runtime.announcements import aloud
 from fedmpi.runtime.arguments import ClientError
 from fedmpi.runtime.folding import Fold, numbered
 from fedmpi.runtime.plan import Node, weight_of
@@ -97,8 +96,7 @@ class ClientWork:
         sparse = any("sparse" in each for each in forms)
         if not call.program.runs_compiled(self.level, call.num_clients or 0, sparse=sparse):
             return False
-        with aloud(call.comm.rank == call.hosts[0]):
-            loop = call.program.loop(self.level, forms, self.part)
+        loop = call.program.loop(self.level, forms, self.part, speaks=call.comm.rank == call.hosts[0])
         if loop is None:
             return False
         progress = np.full(PROGRESS, -1, dtype=np.int64)

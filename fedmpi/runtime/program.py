@@ -15,6 +15,7 @@ from fedmpi.local.functions import LocalFunction
 from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.messages import Parcel
 from fedmpi.runtime import debugging
+from fedmpi.runtime.announcements import aloud
 from fedmpi.runtime.decision import COMPILED_FROM, Decision, From, No, Yes, is_compiled
 from fedmpi.runtime.plan import SELECTIONS, UPWARD, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
@@ -118,10 +119,10 @@ class Program:
         self.plan.refused[level] = reason
         self._decisions[level] = No(reason)
 
-    def loop(self, level: int, forms: Forms, part: int = WHOLE) -> ClientLoop | None:
+    def loop(self, level: int, forms: Forms, part: int = WHOLE, *, speaks: bool = True) -> ClientLoop | None:
         """Return the compiled loop of a stage over columns stored in these forms; None where it cannot be compiled.
 
-        Of its part `UNFOLDED` the loop keeps what is folded.
+        Of its part `UNFOLDED` the loop keeps what is folded.  ``speaks``: whether this rank announces a long compile.
         """
         from fedmpi.runtime.loop import ClientLoop, works_through_sequences
 
@@ -137,7 +138,8 @@ class Program:
                 if part == FOLDS:
                     stage, layout = self.folding(level).stage, self.no_sums.layout
                 if layout is not None:
-                    made = ClientLoop(self.plan, stage, layout, forms, folds=part != UNFOLDED)
+                    with aloud(speaks):
+                        made = ClientLoop(self.plan, stage, layout, forms, folds=part != UNFOLDED)
                 self._loops[key] = made
             except NotCompilable as reason:
                 self._loops[key] = None
