@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
@@ -381,3 +382,39 @@ def test_other_threads_go_on_while_compiled_code_runs():
         time.sleep(0.001)
         ticks += 1
     assert ticks > 20
+
+
+ARITHMETIC = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+
+
+SCALARS, VECTORS = ((), ()), ((2,), (2,))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shapes"),
+    [(np.int8, VECTORS), (np.uint8, SCALARS), (np.int64, SCALARS), (np.int64, ((2,), ())), (np.uint64, ((), (2,)))],
+)
+def test_traced_integers_that_do_not_fit(dtype, shapes):
+    """The exact result where it fits the dtype, else an error with the numbers, compiled and interpreted."""
+    low, high = (int(n) for n in (np.iinfo(dtype).min, np.iinfo(dtype).max))
+    root = int(high**0.5)
+    numbers = [0, 1, 2, root, root + 1, high, high - 1, low, low + 1, -1 if low else 3]
+    types = [fm.TensorType(dtype, shape) for shape in shapes]
+    for symbol, operation in ARITHMETIC.items():
+        compiled, interpreted = both(fm.federated_computation(operation, *types))
+        for a, b in itertools.product(numbers, numbers):
+            arguments = [n if shape == () else [n, 1] for n, shape in zip((a, b), shapes, strict=True)]
+            exact = np.asarray(operation(*(np.array(argument, object) for argument in arguments)))
+            got, want = compiled(*arguments), interpreted(*arguments)
+            wrong = [n for n in exact.reshape(-1).tolist() if not low <= n <= high]
+            if not wrong:
+                same_bits(got, want)
+                assert np.asarray(got).tolist() == exact.tolist()
+            else:
+                assert got == want
+                assert got[0] is OverflowError
+                assert f" {symbol} " in got[1]
+                assert (
+                    f" is {wrong[0]}, which does not fit {np.dtype(dtype).name} ({low} to {high})\n  at test_com"
+                    in got[1]
+                )

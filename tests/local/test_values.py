@@ -295,3 +295,165 @@ def test_descriptions():
         str(ShapeError("f: result", "float32[2]", "float32", (3, 4)))
         == "f: result: expected float32[2], found float32[3,4]"
     )
+
+
+# --- lists: an element is taken exactly where it is taken alone ------------------------------------------------------
+
+ELEMENTS = [
+    *(True, 2, -1, 300, 2**40, 2**63, 2**64 - 1, 2**64, 2.5, 1e300, float("nan"), 1j, "a", None, np.ma.masked),
+    *(np.bool_(True), np.int8(-3), np.uint8(3), np.int32(1), np.int64(5), np.uint64(2**63 + 1)),
+    *(np.float16(0.5), F32(0.1), np.float64(0.1), np.complex64(1j), np.array(4, np.int32), np.ones(2, F32)),
+]
+TARGETS = [np.bool_, np.int8, np.uint8, I32, np.int64, np.uint64, np.float16, F32, np.float64, np.complex64]
+
+
+def alone(element, dtype):
+    """Return an element's value as a scalar of the dtype, None if it is refused."""
+    try:
+        return normalise(element, T(dtype))
+    except ArgumentError:
+        return None
+
+
+@given(st.lists(st.sampled_from(range(len(ELEMENTS))), min_size=1, max_size=4), st.sampled_from(TARGETS), st.booleans())
+def test_lists_are_judged_element_by_element(indices, dtype, nested):
+    elements = [ELEMENTS[i] for i in indices]
+    expected = [alone(element, dtype) for element in elements]
+    value, type_ = elements, T(dtype, [len(elements)])
+    if nested:
+        value, type_ = (elements, tuple(elements)), T(dtype, [2, len(elements)])
+    if any(e is None for e in expected):
+        with pytest.raises(ArgumentError):
+            normalise(value, type_)
+    else:
+        got = normalise(value, type_)
+        assert got.dtype == dtype
+        for row in got if nested else [got]:
+            np.testing.assert_array_equal(row, np.array(expected, dtype))
+
+
+def test_what_lists_with_a_strange_element_say():
+    for value, dtype, text in (
+        ([True, 2], I32, r"found a list of 2 with bool True at \[0\] \(write np.array\(value, np.int32\)"),
+        ([1, 2.5], F32, r"found a list of 2 with int 1 at \[0\] \(write np.array\(value, np.float32\)"),
+        ([[1, 2], [3, 300]], np.uint8, r"found a list of 2 with 300 \(uint8 holds 0 to 255\)"),
+        ([1.0, [2.0]], F32, "its rows differ in length or kind"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            normalise(value, T(dtype, None))
+
+
+# --- arrays that are more than their numbers -------------------------------------------------------------------------
+
+
+class Harmless(np.ndarray):
+    """A subclass that adds nothing."""
+
+
+class Metres(np.ndarray):
+    """Numbers with a unit."""
+
+    unit = "m"
+
+
+class Quantity:
+    """What pint and its like look like."""
+
+    units = "metre"
+    __array__ = Arrayish.__array__
+
+
+class Saturating(np.ndarray):
+    """Another arithmetic."""
+
+    def __add__(self, other):
+        return np.minimum(np.asarray(self) + other, 1)
+
+
+PLAIN = np.arange(2, dtype=F32)
+MEANING = {
+    "masked": (np.ma.array(PLAIN, mask=[0, 1]), "a masked array .*filled"),
+    "nothing masked": (np.ma.array(PLAIN), "a masked array .*filled"),
+    "matrix": (np.ones((1, 2)).view(np.matrix), "a matrix, which has an arithmetic of its own .*np.asarray"),
+    "unit": (PLAIN.view(Metres), "a Metres, which has a unit"),
+    "quantity": (Quantity(), "a Quantity, which has a unit"),
+    "saturating": (PLAIN.view(Saturating), "an arithmetic of its own"),
+}
+
+
+@pytest.mark.parametrize(("value", "text"), MEANING.values(), ids=MEANING)
+def test_arrays_with_a_meaning_are_refused(value, text):
+    vector = T(F32, [2])
+    struct = {"a": value, "b": 1}, fm.to_type({"a": vector, "b": I32})
+    for given_, type_ in ((value, vector), ([value], T(F32, [1, 2])), struct):
+        for function in (normalise, cast_result):
+            with pytest.raises(ArgumentError, match=text):
+                function(given_, type_)
+    with pytest.raises(ArgumentError, match=text):
+        normalise([value], fm.SequenceType(vector))
+    word = text.split(",")[0].removesuffix(" .*filled")
+    for call in (
+        lambda: fm.infer_type([value]),
+        lambda: fm.federated_computation(lambda: fm.to_value(value)),
+        lambda: fm.client_data([value], vector),
+        lambda: fm.client_data_from_arrays(value, [0, 2], (F32, [None])),
+        lambda: fm.numba_computation(lambda x: x + value, vector),
+        lambda: fm.python_computation(lambda x: value, vector, result=vector)(PLAIN),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"{word}|of class Quantity"):
+            call()
+
+
+def test_scalars_that_are_masked():
+    with pytest.raises(ArgumentError, match=r"a masked array .*filled"):
+        normalise(np.ma.masked, T(F32))
+    with pytest.raises(TypeError, match="found a masked array"):
+        fm.client_data([1.0, 2.0], F32).select(np.ma.array([0, 1], mask=[0, 1]))
+
+
+def test_arrays_that_are_only_stored_otherwise_are_taken(tmp_path):
+    np.save(tmp_path / "v.npy", PLAIN)
+    for value in (PLAIN.view(Harmless), np.load(tmp_path / "v.npy", mmap_mode="r"), PLAIN.view(np.recarray)):
+        got = normalise(value, T(F32, [2]))
+        assert type(got) in (np.ndarray, type(value))
+        np.testing.assert_array_equal(got, PLAIN)
+        assert fm.infer_type(value) == T(F32, [2])
+
+
+# --- results that do not fit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "text"),
+    [
+        (10**10, T(I32), r"expected int32, found int 10000000000 \(int32 holds -2147483648 to 2147483647\)"),
+        (-1, T(np.uint8), "expected uint8, found int -1"),
+        (np.int64(300), T(np.uint8), "expected uint8, found int64 300"),
+        (np.uint64(2**63 + 5), T(np.int64), "expected int64, found uint64 9223372036854775813"),
+        (np.array([1, 2**31]), T(I32, [2]), r"expected int32\[2\], found int64\[2\] with 2147483648"),
+        ([np.int64(1), 2**31], T(I32, [2]), r"expected int32\[2\], found a list of 2 with 2147483648"),
+        ([np.uint64(2**63), 1], T(np.int64, [2]), "with 9223372036854775808"),
+        (1e6, T(np.float16), "expected float16, found float 1000000.0, which is too large"),
+        (np.float64(1e300), T(F32), "which is too large"),
+        (np.array([1.0, -1e39]), T(F32, [2]), "which is too large"),
+        (complex(1e300, 0), T(np.complex64), "which is too large"),
+        ({"a": 2**31, "b": 1.0}, PAIR, "a: expected int32, found int 2147483648"),
+        ([1, 2**31], fm.SequenceType(I32), "element 1: expected int32, found int 2147483648"),
+    ],
+)
+def test_results_that_do_not_fit(value, type_, text):
+    with pytest.raises(ArgumentError, match=text) as caught:
+        cast_result(value, type_)
+    assert isinstance(caught.value, OverflowError)
+    body = fm.python_computation(lambda x: value, I32, result=type_)
+    with pytest.raises(OverflowError, match=text) as raised:
+        body(0)
+    assert type(raised.value) is OverflowError
+    assert "test_values.py:" in str(raised.value)
+
+
+def test_results_that_fit_keep_their_values():
+    assert cast_result(np.uint64(2**63 - 1), T(np.int64)) == 2**63 - 1
+    assert cast_result([1, 2**64 - 1], T(np.uint64, [2])).tolist() == [1, 2**64 - 1]
+    assert np.isinf(cast_result(float("inf"), T(np.float16)))
+    assert cast_result(np.float64(1e300), T(F32), infinite=True) == np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
@@ -113,6 +114,60 @@ def test_mean_of_no_clients(comm):
 def test_sum_that_does_not_fit(comm):
     text = raises_everywhere(comm, OverflowError, lambda: programs.total([2**31 - 1, 1]))
     assert "the sum does not fit int32: it is 2147483648" in text
+
+
+I32, AT = np.int32, fm.type_at_clients
+
+
+@fm.numba_computation(I32)
+def next_one(x):
+    return x + 1
+
+
+@fm.python_computation(I32, result=I32)
+def square_in_python(x):
+    return int(x) * int(x)
+
+
+@fm.federated_computation(I32)
+def square_traced(x):
+    return x * x
+
+
+@fm.federated_computation(fm.SequenceType(I32))
+def squares_in_a_loop(xs):
+    return fm.sequence_sum(fm.sequence_map(square_traced, xs))
+
+
+DO_NOT_FIT = [
+    (next_one, I32, [1, 2**31 - 1, 2], "next_one: result: expected int32, found int 2147483648 (int32 holds "),
+    (
+        square_in_python,
+        I32,
+        [1, 65536, 2],
+        "square_in_python: result: expected int32, found int 4294967296 (int32 holds ",
+    ),
+    (square_traced, I32, [1, 65536, 2], "multiply: 65536 * 65536 is 4294967296, which does not fit int32"),
+    (squares_in_a_loop, fm.SequenceType(I32), [[1], [1, 65536], []], "multiply: 65536 * 65536 is 4294967296"),
+]
+
+
+@pytest.mark.parametrize("mode", ["default", "reference", "debug"])
+@pytest.mark.parametrize(("function", "member", "values", "text"), DO_NOT_FIT, ids=[f.name for f, *_ in DO_NOT_FIT])
+def test_results_that_do_not_fit(comm, mode, function, member, values, text):
+    if mode == "debug" and function is next_one:
+        pytest.skip("the function runs as Python: NumPy's int32 wraps, with a warning")
+    program = fm.federated_computation(lambda x: fm.federated_sum(fm.federated_map(function, x)), AT(member))
+    block = {"default": contextlib.nullcontext, "reference": fm.ReferenceContext, "debug": fm.debug}[mode]
+
+    def call():
+        with block():
+            program(values)
+
+    said = raises_everywhere(comm, OverflowError, call)
+    assert text in said
+    assert "client 1" in said
+    assert "test_errors.py:" in said
 
 
 def test_values_that_differ_in_size(comm):
