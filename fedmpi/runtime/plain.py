@@ -296,7 +296,7 @@ def _found(value: Any) -> str:
 def _hint(value: Any) -> str:
     match value:
         case np.ma.MaskedArray():
-            return "give its data and its mask: np.ma.getdata(x), np.ma.getmaskarray(x)"
+            return "give x.filled(…), or its data and its mask: np.ma.getdata(x), np.ma.getmaskarray(x)"
         case np.ndarray() if type(value) is not np.ndarray:
             return "give a plain array: np.asarray(x)"
         case np.ndarray() if value.dtype.kind == "T":
