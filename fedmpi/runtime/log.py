@@ -50,7 +50,8 @@ def _handlers(source: logging.Logger | None) -> list[logging.Handler]:
     return found
 
 
-logger.addHandler(_LastResort())
+_last_resort = _LastResort()
+logger.addHandler(_last_resort)
 
 
 class _Saying(logging.Handler):
