@@ -25,6 +25,9 @@ class IntegerFlow(Flow):
         if expr.vararg is not None:
             return default(type_)
         owner, args = self.types[expr.func.name], [self[arg] for arg in expr.args]
+        if isinstance(owner, types.BoundFunction):
+            for arg in expr.args:
+                self._put(owner.this, arg)
         if isinstance(owner, types.NumberClass) and isinstance(type_, types.Number):
             return self._converted(args, type_)
         if isinstance(owner, types.NamedTupleClass):

@@ -6,13 +6,14 @@ would make of the same program is found by going through the statements until no
 
 from __future__ import annotations
 
+import collections
 import functools
 import operator
 from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import ir
+from numba.core import errors, ir
 
 from fedmpi.local.in_place import resolved
 from fedmpi.local.integer_rules import (
@@ -40,6 +41,7 @@ BITWISE = (operator.and_, operator.or_, operator.xor)
 ARITHMETIC = (*RING, *BITWISE, operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift)
 PENDING = "made of an array whose dtype will change: known when types have been inferred again"
 _UNSEEN = object()
+_SWEEPS = 1000  # a few are enough: after three, bounds that still move are given up
 _COUNTS = {"shape": (SIZE,) * 8, "strides": (SIZE,) * 8, "size": SIZE, "ndim": SIZE, "itemsize": SIZE, "nbytes": SIZE}
 
 
@@ -77,23 +79,28 @@ class Flow:
     def __init__(self, func_ir: Any, typemap: Any, calltypes: Any, given: dict[str, Any]) -> None:
         self.func_ir, self.types, self.signatures, self.given = func_ir, typemap, calltypes, given
         self.known: dict[str, Any] = {}
+        self.several = self._assigned_several_times()
+        self.in_lists: dict[Any, frozenset[str]] = {}  # by type of a list, what other kinds are put into such
         self.weak_matters = False  # whether something would differ if a parameter were an integer of Python's
-        sweeps = 0
-        while self._sweep(sweeps):
-            sweeps += 1
+        if all(self._sweep(number) for number in range(_SWEEPS)):
+            raise errors.NumbaTypeError("fedmpi: its integers depend on each other in too many ways: write it in parts")
+
+    def _assigned_several_times(self) -> set[str]:
+        """Return the names of variables that are one thing or another; what moves in a loop moves there."""
+        assignments = [s for block in self.func_ir.blocks.values() for s in block.find_insts(ir.Assign)]
+        counts = collections.Counter(s.target.name for s in assignments)
+        phis = {s.target.name for s in assignments if isinstance(s.value, ir.Expr) and s.value.op == "phi"}
+        return phis | {name for name, count in counts.items() if count > 1}
 
     def _sweep(self, number: int) -> bool:
-        changed = False
+        changed, before = False, dict(self.in_lists)
         for _, block in sorted(self.func_ir.blocks.items()):
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
-                    changed |= self._assign(statement, widen=number > 2 and self._meets(statement))
-        return changed
-
-    def _meets(self, statement: Any) -> bool:
-        """Tell whether several values meet in a variable, as they do once in every loop: there bounds grow for ever."""
-        is_phi = isinstance(statement.value, ir.Expr) and statement.value.op == "phi"
-        return is_phi or len(self.func_ir._definitions[statement.target.name]) > 1
+                    changed |= self._assign(statement, widen=number > 2)
+                elif isinstance(statement, ir.SetItem | ir.StaticSetItem):
+                    self._put(self.types[statement.target.name], statement.value)
+        return changed or before != self.in_lists
 
     def _assign(self, statement: Any, widen: bool) -> bool:
         name = statement.target.name
@@ -101,7 +108,7 @@ class Flow:
         old = self.known.get(name, _UNSEEN)
         if new is _UNSEEN:
             return False
-        if old is not _UNSEEN:
+        if old is not _UNSEEN and name in self.several:
             new = PENDING if PENDING in (old, new) else joined(old, new, widen)
         self.known[name] = new
         return bool(new != old)
@@ -165,6 +172,23 @@ class Flow:
 
     _exhaust_iter = _cast
 
+    def _build_list(self, expr: Any, type_: Any) -> Any:
+        for item in expr.items:
+            self._put(type_, item)
+        return self._other(expr, type_)
+
+    def _put(self, list_: Any, var: Any) -> None:
+        """Note what kind of integer is put into a list whose type is that of another."""
+        known = self[var]
+        if isinstance(list_, types.List) and isinstance(known, Number) and isinstance(list_.dtype, types.Integer):
+            other = known.kinds - {str(list_.dtype), "weak"}
+            self.in_lists[list_] = self.in_lists.get(list_, frozenset()) | other
+
+    def _of_list(self, each: Each, type_: Any) -> Each:
+        """Return what a list gives: any of its type may have been put into it."""
+        other = self.in_lists.get(type_, frozenset())
+        return Each(Number(each.element.kinds | other)) if other and isinstance(each.element, Number) else each
+
     def _build_tuple(self, expr: Any, type_: Any) -> Any:
         return tuple(self[item] for item in expr.items)
 
@@ -190,8 +214,9 @@ class Flow:
         match self[expr.value]:
             case tuple(parts) if parts and self.types[expr.value.name] and not isinstance(type_, types.BaseTuple):
                 return functools.reduce(lambda a, b: joined(a, b, False), parts)
-            case Each(element) if isinstance(self.types[expr.value.name], types.List):
-                return element if not isinstance(type_, types.List) else Each(element)
+            case Each() as each if isinstance(self.types[expr.value.name], types.List):
+                each = self._of_list(each, self.types[expr.value.name])
+                return each.element if not isinstance(type_, types.List) else each
         return self._other(expr, type_)
 
     _typed_getitem = _getitem
@@ -202,7 +227,7 @@ class Flow:
     def _each(self, var: Any, type_: Any) -> Any:
         known = self[var]
         if isinstance(known, Each):
-            return known
+            return self._of_list(known, self.types[var.name])
         if isinstance(known, tuple) and known:
             return Each(functools.reduce(lambda a, b: joined(a, b, False), known))
         if self.unsettled(var):

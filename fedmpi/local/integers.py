@@ -116,18 +116,7 @@ class Changes(Scalars, Arrays):
         expr.items = [self._returned(item) if returned else self.narrow(item) for item in expr.items]
 
     def _build_list(self, statement: Any, expr: Any) -> None:
-        uses = self.uses.get(statement.target.name, ())
-        if all(use.op == "call" and self.flow.object(use.func) is np.array for use in uses):
-            expr.items = [self.narrow(item) for item in expr.items]
-        else:
-            expr.items = [self._element(item, self.types[statement.target.name]) for item in expr.items]
-
-    def _element(self, var: Any, list_: Any) -> Any:
-        known = self.flow[var]
-        made = self.narrow(var)
-        if made is var and isinstance(known, Number) and list_.dtype == types.int64 and known.strong - {"int64"}:
-            self.refuse(f"a list holds {self.shown(var)} beside other integers", "give all of them one dtype")
-        return made
+        expr.items = [self.narrow(item) for item in expr.items]
 
     def _store(self, statement: Any) -> None:
         """An integer is stored in an array: it must fit."""
@@ -198,11 +187,7 @@ class Changes(Scalars, Arrays):
         obj = self.flow.object(expr.func)
         if getattr(obj, "gives", None) is not None:
             return
-        list_ = owner.this if isinstance(owner, types.BoundFunction) else None
-        if isinstance(list_, types.List):
-            expr.args = [self._element(arg, list_) for arg in expr.args]
-        else:
-            expr.args = [self.narrow(arg) for arg in expr.args]
+        expr.args = [self.narrow(arg) for arg in expr.args]
         expr.kws = [(name, self.narrow(arg)) for name, arg in expr.kws]
         if obj is int and len(expr.args) == 1:
             self._to_python(statement, expr)
@@ -215,6 +200,8 @@ class Changes(Scalars, Arrays):
         elif obj in _OPERATORS and len(expr.args) == 2:
             self.replace(statement, ir.Expr.binop(obj, *expr.args, self.loc))
         elif isinstance(owner, types.Dispatcher):
+            if any(self.flow.in_lists.get(self.types[arg.name]) for arg in expr.args if arg.name in self.types):
+                self.refuse("a list holds integers of several dtypes", "give all of them one before the call")
             self._helper(expr, owner.dispatcher)
         elif self.types[statement.target.name] is not None and not self.made:
             self._as_in_numpy(statement, expr, obj)
@@ -246,7 +233,8 @@ class Changes(Scalars, Arrays):
         """Call the form of a helper that knows which of its parameters are integers of Python's."""
         weak = self.flow.weak_arguments(expr, dispatcher)
         if weak:
-            form = self.state.compile_helper(dispatcher.py_func, weak)
+            fastmath = bool(dispatcher.targetoptions.get("fastmath", False))
+            form = self.state.compile_helper(dispatcher.py_func, fastmath=fastmath, weak=weak)
             expr.func = self.assign(ir.Global("helper", form, self.loc), "helper")
 
     def _as_in_numpy(self, statement: Any, expr: Any, obj: Any) -> None:

@@ -29,7 +29,7 @@ def run(entry: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def is_of_handler(error: BaseException) -> bool:
     """Tell whether an exception came out of the handler of a signal: it is nobody's failure."""
     codes = [_code(signal.getsignal(number)) for number in signal.valid_signals()]
-    trace = error.__traceback__
+    trace = vars(BaseException)["__traceback__"].__get__(error)  # whatever its class makes of being asked
     while trace is not None:
         if any(trace.tb_frame.f_code is code for code in codes):
             return True

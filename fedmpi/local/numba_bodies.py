@@ -6,6 +6,7 @@ every function that a body calls.
 
 from __future__ import annotations
 
+import functools
 import types as python_types
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from numba.core import errors, ir
 from numba.core.compiler import run_frontend
 from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.dispatcher import Dispatcher
 from numba.core.inline_closurecall import length_of_iterator
 from numba.core.ir_utils import mk_unique_var
 from numba.core.registry import cpu_target
@@ -39,6 +41,7 @@ def compile_body(
     consumed: str | None = None,
     result: Type | None = None,
     weak: dict[str, Any] | None = None,
+    fastmath: bool = False,
 ) -> Any:
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
@@ -51,22 +54,22 @@ def compile_body(
 
     class BodyCompiler(CalleeCompiler):
         def add_passes(self, pipeline: Any) -> None:
-            self.state.compile_helper = lambda helper, weak=None: _helper(helper, boundscheck, known, weak or {})
+            self.state.compile_helper = functools.partial(_helper, boundscheck=boundscheck, known=known)
             self.state.consumed = consumed
             self.state.integers_returned = None if result is None else _integers(result)
             self.state.facts, self.state.weak_parameters = facts, weak or {}
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
             pipeline.add_pass_after(IntegersAsNumPy, NopythonTypeInference)
 
-    dispatcher = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck)
+    dispatcher = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck, fastmath=fastmath)
     dispatcher.fedmpi_facts, dispatcher.fedmpi_weak = facts, weak or {}
     if consumed is None:
-        known[_form(function, weak or {})] = dispatcher  # it may call itself
+        known[_form(function, fastmath, weak)] = dispatcher  # it may call itself
     return dispatcher
 
 
-def _form(function: Any, weak: dict[str, Any]) -> Any:
-    return function, frozenset(weak.items())
+def _form(function: Any, fastmath: bool, weak: dict[str, Any] | None) -> Any:
+    return function, fastmath, frozenset((weak or {}).items())
 
 
 def _integers(type_: Type) -> set[str]:
@@ -75,9 +78,13 @@ def _integers(type_: Type) -> set[str]:
     return {tensor.dtype.name for tensor in tensors if tensor.dtype.kind in "iu"}
 
 
-def _helper(function: Any, boundscheck: bool, known: dict[Any, Any], weak: dict[str, Any]) -> Any:
-    form = _form(function, weak)
-    return known[form] if form in known else compile_body(function, boundscheck, known, weak=weak)
+def _helper(
+    function: Any, *, boundscheck: bool, known: dict[Any, Any], fastmath: bool, weak: dict[str, Any] | None = None
+) -> Any:
+    form = _form(function, fastmath, weak)
+    if form in known:
+        return known[form]
+    return compile_body(function, boundscheck, known, weak=weak, fastmath=fastmath)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -142,9 +149,23 @@ def _replacement(state: Any, block: Any, statement: Any, unused: set[str]) -> It
     elif isinstance(value, ir.Global | ir.FreeVar):
         if value.value is length_of_iterator:
             yield _assigned(state.func_ir, statement, ir.Global(value.name, our_length_of_iterator, value.loc))
-        elif isinstance(value.value, python_types.FunctionType) and not _typed(value.value):
-            helper = state.compile_helper(value.value)
+            return
+        function, fastmath = _plain_function(value.value)
+        if function is not None:
+            helper = state.compile_helper(function, fastmath=fastmath)
             yield _assigned(state.func_ir, statement, ir.Global(value.name, helper, value.loc))
+
+
+def _plain_function(value: Any) -> tuple[Any, bool]:
+    """Return the user's function that a value is, or that Numba's decorator was given (with ``fastmath``); else None.
+
+    The decorator's other options are those of bodies.
+    """
+    if isinstance(value, Dispatcher) and not hasattr(value, "fedmpi_facts"):
+        module = (value.py_func.__module__ or "").partition(".")[0]
+        ours = module in ("numba", "fedmpi")
+        return None if ours else value.py_func, bool(value.targetoptions.get("fastmath", False))
+    return value if isinstance(value, python_types.FunctionType) and not _typed(value) else None, False
 
 
 def _assigned(func_ir: Any, statement: Any, value: Any) -> Any:
