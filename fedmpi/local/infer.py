@@ -25,7 +25,6 @@ from fedmpi.local.bodies import NumbaBody
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.compile_errors import ReturnedNoneError, probe_refusal, untyped_refusal
 from fedmpi.local.freezing import frozen
-from fedmpi.local.given import GivenSequence
 from fedmpi.local.probe import probe
 from fedmpi.local.python_form import called
 from fedmpi.local.records import element_names
@@ -131,8 +130,6 @@ def _type_of(value: Any) -> Type:
         # A record is an argument's struct, or that of a computation that was called.
         container = value.fedmpi_container if hasattr(value, "fedmpi_names") else type(value)  # type: ignore[union-attr]
         return StructType(items) if container is None else StructWithPythonType(items, container)
-    if isinstance(value, GivenSequence):
-        raise TypeError("the function returns a sequence, which compiled code cannot make")
     inferred = type_of(value)
     if inferred is None:
         raise ReturnedNoneError("the function returns None, write return …")

@@ -18,7 +18,6 @@ from fedmpi.language.computation import PolymorphicComputation
 from fedmpi.language.containers import rebuild
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import PackedSequence, conformed_sequence, is_text, pack
-from fedmpi.local.given import GivenSequence
 from fedmpi.local.numbers import check_range, numbers, refuse_more_than_numbers
 from fedmpi.local.records import element_names
 from fedmpi.local.value_errors import ArgumentError as ArgumentError
@@ -178,7 +177,7 @@ def _sequence(value: Any, type_: SequenceType, element: Type) -> Any:
         if not element.is_assignable_from(value.column.type):
             raise ArgumentError(str(type_), f"{value.column.type}*")
         return conformed_sequence(value, element)
-    if not isinstance(value, list | tuple | GivenSequence):
+    if not isinstance(value, list | tuple):
         raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
     members = []
     for i, member in enumerate(value):
@@ -249,7 +248,7 @@ def cast_result(value: Any, type_: Type, *, infinite: bool = False) -> Any:
                 [_cast_part(f"element {i}" if n is None else n, part, t, infinite) for i, ((n, t), part) in named]
             )
         case SequenceType(element):
-            if not isinstance(value, PackedSequence | GivenSequence | list | tuple):
+            if not isinstance(value, PackedSequence | list | tuple):
                 raise ArgumentError(str(type_), describe(value), "a sequence is a list of its elements")
             members = [_cast_part(f"element {i}", member, element, infinite) for i, member in enumerate(value)]
             return PackedSequence(pack(element, members), 0, len(members))
