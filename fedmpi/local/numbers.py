@@ -142,9 +142,10 @@ def _hint(value: Any, type_: TensorType) -> str:
     """Say what to write for a number of another kind or of a wider dtype."""
     if type(value) is int and type_.dtype.kind == "f":
         return f"write {value}.0"
-    if isinstance(value, (*_PYTHON, np.generic)) or np.ndim(value) == 0:
-        return f"write np.{_name(type_)}(…) where that is meant" if _is_number(value) else ""
-    return f"write value.astype(np.{_name(type_)}) where that is meant" if _is_number(value) else ""
+    if not _is_number(value):
+        return ""
+    what = f"np.{_name(type_)}(…)" if np.ndim(value) == 0 else f"value.astype(np.{_name(type_)})"
+    return f"write {what} where that is meant"
 
 
 def _is_number(value: Any) -> bool:
