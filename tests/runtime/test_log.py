@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,7 +11,7 @@ import pytest
 
 from fedmpi.runtime import launch, log
 from fedmpi.runtime.log import logger
-from tests.mpijob import ROOT
+from tests.mpijob import run_command
 
 
 def alone(monkeypatch):
@@ -122,14 +120,12 @@ except ValueError:
 """
 
 
-def test_a_clients_nan_is_one_line_of_a_call(tmp_path):
+def test_a_clients_nan_is_one_line_of_a_call(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("FEDMPI_LOG", None)
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "program.py"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=100,
-    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDMPI_LOG", raising=False)
+    done = run_command([sys.executable, "-W", "error::UserWarning", "program.py"], timeout=200)
+    assert done.returncode == 0, done
     calls = ["call 1 (lambda at program.py:8)", "call 2 (lambda at program.py:8)", "lambda at program.py:8"]
     found = "federated_mean at program.py:4: client 1 has nan in w (2 such terms in all)"
     assert done.stderr.splitlines() == [f"fedmpi: warning: {call}: {found}" for call in calls]

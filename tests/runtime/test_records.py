@@ -347,7 +347,7 @@ class Forgetful(dict):
     forgets = False
 
     def __init__(self, pairs):
-        super().__init__(list(pairs)[: 1 if self.forgets else None])
+        super().__init__(list(dict(pairs).items())[: 1 if self.forgets else None])
 
 
 def test_a_result_that_cannot_be_read_is_said_to_be_so(recorded, caplog, tmp_path, monkeypatch):
