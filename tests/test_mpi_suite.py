@@ -42,7 +42,7 @@ def test_sums_on_more_ranks(ranks):
 def passed(ranks, *paths, env=None):
     """Run the tests of files or folders on some ranks; return how many have passed, which all must."""
     argv = ["-m", "pytest", "--with-mpi", "-p", "no:cacheprovider", "-q", "--rootdir", str(ROOT), *map(str, paths)]
-    result = run_job(ranks, argv, timeout=900, env=env)
+    result = run_job(ranks, argv, timeout=1800, env=env)
     print(result)  # pytest shows it if the test fails
     assert result.returncode == 0
     assert "skipped" not in result.stdout
