@@ -81,7 +81,7 @@ class Scalars(Code):
         bounds = right.bounds if right.kinds <= WEAK or len(right.kinds) == 1 else (None, None)
         made: Any = None
         if fn in DIVISIONS and not _divides_safely(bounds):
-            made = self._division(fn, kind, may_be_weak, what)
+            made = self._division(fn, kind, may_be_weak and _holds_zero(right.bounds), what)
         elif fn in SHIFTS and not within(bounds, 0, np.iinfo(kind).bits - 1):
             made = operations.shift(kind, fn is operator.lshift)
         elif fn is operator.pow:
@@ -125,3 +125,8 @@ def _divides_safely(bounds: Bounds) -> bool:
     """Tell whether a divisor is neither 0, where NumPy and Python differ, nor -1, which may overflow."""
     low, high = bounds
     return (low is not None and low > 0) or (high is not None and high < -1)
+
+
+def _holds_zero(bounds: Bounds) -> bool:
+    low, high = bounds
+    return (low is None or low <= 0) and (high is None or high >= 0)

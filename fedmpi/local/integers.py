@@ -123,9 +123,11 @@ class Changes(Scalars, Arrays):
         target, known = self.types[statement.target.name], self.flow[statement.value]
         if isinstance(statement, ir.SetItem):
             statement.index = self.narrow(statement.index)
+        kind = str(target.dtype) if isinstance(target, types.Array) else ""
+        if isinstance(known, Number) and known.kinds <= _FLOATS and kind in INTEGERS:
+            statement.value = self.result_of(operations.truncated(kind), statement.value)
         if not isinstance(known, Number) or not known.integral:
             return
-        kind = str(target.dtype) if isinstance(target, types.Array) else ""
         if kind in INTEGERS and known.kinds == {"weak"}:
             statement.value = self.fitting(statement.value, kind, "an item is stored")
         elif known.kinds != {kind}:
