@@ -53,13 +53,10 @@ def same(a):
 @python(ROWS_S, V, result=V)
 def total_of(batches, start):
     total = start.copy()
-    for _ in range(2):  # each reading is as good as the first
-        for batch in batches:
-            total += batch.x.sum(axis=0) * F32(batch.n) / 2
-            spoil(batch.x)
-    if len(batches):
-        last = batches[-1]
-        spoil(last.x, start, *(batch.x for batch in batches[:1]))
+    for batch in batches:
+        total += batch.x.sum(axis=0) * F32(batch.n)
+        spoil(batch.x)
+    spoil(start)
     return given_away(total)
 
 
