@@ -15,6 +15,7 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns import Array, PackedSequence, is_text
+from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.storage import is_mapped
 from fedmpi.local.values import struct_parts
 
@@ -46,7 +47,9 @@ def sample_hash(values: Sequence[Any], type_: Type) -> int | None:
     """Return a hash of values as they are given; None if one is not in memory, or cannot be of the type."""
     try:
         return _fed(0, values, type_)
-    except Exception:  # a value that its owner refuses, in words
+    except Exception as error:  # a value that its owner refuses, in words
+        if is_of_handler(error):
+            raise
         return None
 
 

@@ -20,6 +20,7 @@ from fedmpi.language.source import user_location
 from fedmpi.language.types import Type
 from fedmpi.local.client_data import ClientData, Ranks
 from fedmpi.local.columns import leaves, pack
+from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.messages import to_bytes
 from fedmpi.local.samples import looked_at, sample_hash, spread
 from fedmpi.local.storage import is_mapped
@@ -115,10 +116,12 @@ def of_list(path: Sequence[str], values: Sequence[Any], type_: Type, sizes: Any,
 
 
 def _whole_hash(values: Sequence[Any], type_: Type) -> int | None:
-    """Return a hash of all that values are; None if one of them is not of the type."""
+    """Return a hash of all that values are; None if one of them is not of the type, or cannot be read."""
     try:
         return zlib.crc32(to_bytes(pack(type_, [normalise(value, type_) for value in values])).data)
-    except TypeError:
+    except Exception as error:  # its owner refuses it, in words
+        if is_of_handler(error):
+            raise
         return None
 
 
