@@ -17,7 +17,7 @@ from fedmpi.local.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.codegen import Generator
 from fedmpi.local.columns import Column, conformed_sequence, dense_sequence
 from fedmpi.local.interrupts import run
-from fedmpi.local.lifting import entry_text, generate
+from fedmpi.local.lifting import generate, text_of
 from fedmpi.local.sparse import Csr
 
 
@@ -161,16 +161,16 @@ class Core:
     def __init__(self, generator: Generator) -> None:
         from fedmpi.local.callee import callee
 
-        text, self.parameters = entry_text(generator), ", ".join(["progress", *generator.parameters])
+        text, self.parameters = text_of(generator, "core"), ", ".join(["progress", *generator.parameters])
         self.signature = _signature(generator)
         self.key = _key(generator, text, self.signature)
-        self.dispatcher = _compiled(callee, text, generator.scope, self.key, self.signature)
+        self.dispatcher = _compiled("core", callee, text, generator.scope, self.key, self.signature)
 
     def entry(self) -> Any:
         """Return the function that Python calls."""
         text = f"def entry({self.parameters}):\n    return core({self.parameters})\n"
         key = None if self.key is None else hashlib.sha256(f"called {self.key}".encode()).hexdigest()
-        return _compiled(_called, text, {"core": self.dispatcher}, key, self.signature)
+        return _compiled("entry", _called, text, {"core": self.dispatcher}, key, self.signature)
 
 
 def _called(function: Any, *, cache: bool) -> Any:
@@ -182,8 +182,8 @@ def _called(function: Any, *, cache: bool) -> Any:
 
 
 def _compile(generator: Generator) -> Any:
-    text, signature = entry_text(generator), _signature(generator)
-    return _compiled(_called, text, generator.scope, _key(generator, text, signature), signature)
+    text, signature = text_of(generator, "entry"), _signature(generator)
+    return _compiled("entry", _called, text, generator.scope, _key(generator, text, signature), signature)
 
 
 def _signature(generator: Generator) -> tuple[Any, ...]:
@@ -198,14 +198,16 @@ def _signature(generator: Generator) -> tuple[Any, ...]:
     return tuple(signature)
 
 
-def _compiled(make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any) -> Any:
-    """Return the dispatcher that ``make`` makes of an entry's text, compiled or loaded."""
+def _compiled(
+    name: str, make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any
+) -> Any:
+    """Return the dispatcher that ``make`` makes of the function ``name`` in a text, compiled or loaded."""
     prepare_numba()
-    entry = make(cache.function_of("entry", text, scope, key), cache=key is not None)
-    with entry._cache.compiling(signature) if key is not None else contextlib.nullcontext():
-        entry.compile(signature)
-    entry.disable_compile()
-    return entry
+    made = make(cache.function_of(name, text, scope, key), cache=key is not None)
+    with made._cache.compiling(signature) if key is not None else contextlib.nullcontext():
+        made.compile(signature)
+    made.disable_compile()
+    return made
 
 
 def _key(generator: Generator, text: str, signature: tuple[Any, ...]) -> str | None:

@@ -71,9 +71,9 @@ class Lift:
         return self.known[id(value)]
 
 
-def entry_text(generator: Generator) -> str:
-    """Return the text of ``entry(progress, parameters…)``."""
-    head = f"def entry({', '.join(['progress', *generator.parameters])}):"
+def text_of(generator: Generator, name: str) -> str:
+    """Return the text of ``name(progress, parameters…)``."""
+    head = f"def {name}({', '.join(['progress', *generator.parameters])}):"
     return "\n".join([head, *generator.head, *generator.lines, ""])
 
 
