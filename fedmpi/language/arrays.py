@@ -21,9 +21,9 @@ def beyond_numbers(value: Any) -> tuple[str, str] | None:
 
 @functools.lru_cache(maxsize=256)
 def _of_class(class_: type) -> tuple[str, str] | None:
-    if issubclass(class_, np.ma.MaskedArray) or (_is_array(class_) and hasattr(class_, "filled")):
+    if issubclass(class_, np.ma.MaskedArray) or (is_array_like(class_) and hasattr(class_, "filled")):
         return "a masked array", "write value.filled(…) with the number that stands for what is masked"
-    if not _is_array(class_) or class_ is np.ndarray or issubclass(class_, np.generic):
+    if not is_array_like(class_) or class_ is np.ndarray or issubclass(class_, np.generic):
         return None
     if hasattr(class_, "unit") or hasattr(class_, "units"):
         return f"a {class_.__name__}, which has a unit", "write np.asarray(…) of it in the unit that is meant"
@@ -33,5 +33,6 @@ def _of_class(class_: type) -> tuple[str, str] | None:
     return None
 
 
-def _is_array(class_: type) -> bool:
+def is_array_like(class_: type) -> bool:
+    """Tell whether objects of a class give an array of their numbers."""
     return hasattr(class_, "__array__") and not hasattr(class_, "fedmpi_description")  # as a placeholder has

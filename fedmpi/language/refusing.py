@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from fedmpi.language.errors import TypingError, reporting
 from fedmpi.language.hints import CHANGE_HINT, LOCAL_HINT, TEXT_HINT
@@ -37,19 +37,19 @@ class Refusing:
             raise TypingError(f"a value has no text while a computation is traced, found {_described(self)}", TEXT_HINT)
 
     def __setattr__(self, name: str, new: Any) -> None:
-        with reporting(f".{name} = …"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
+        self._refuse_change(f".{name} = …")
 
     def __delattr__(self, name: str) -> None:
-        with reporting(f"del .{name}"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
-
-    def __delitem__(self, key: Any) -> None:
-        with reporting(f"del [{key!r}]"):
-            raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
+        self._refuse_change(f"del .{name}")
 
     def __setitem__(self, key: Any, new: Any) -> None:
-        with reporting(f"[{key!r}] = …"):
+        self._refuse_change(f"[{key!r}] = …")
+
+    def __delitem__(self, key: Any) -> None:
+        self._refuse_change(f"del [{key!r}]")
+
+    def _refuse_change(self, what: str) -> NoReturn:
+        with reporting(what):
             raise TypingError(f"a value cannot be changed, found {_described(self)}", CHANGE_HINT)
 
     def __array__(self, *_: Any, **__: Any) -> Any:

@@ -41,7 +41,7 @@ def _numba(
 
     Raises `TypeError` where the body is defined if Numba cannot compile it (in debug mode where it is first compiled).
     """
-    from fedmpi.local import store  # noqa: F401  # before probes compile what the body calls: see `store.Numbers`
+    from fedmpi.local import store  # noqa: F401  # before probes compile what the body calls: see `store.SerialNumbers`
 
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)

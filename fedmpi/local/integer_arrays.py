@@ -11,9 +11,9 @@ from numba.core import ir
 from numba.core.ir_utils import mk_unique_var
 
 from fedmpi.local import integer_operations as operations
-from fedmpi.local.integer_code import DIVISIONS, DTYPES, SHIFTS, SYMBOLS, UNCLEAR, Code
-from fedmpi.local.integer_flow import ARITHMETIC, BITWISE, COMPARISONS
-from fedmpi.local.integer_rules import INTEGERS, WEAK, Elements, Number, within
+from fedmpi.local.integer_code import DIVISIONS, SHIFTS, UNCLEAR, Code
+from fedmpi.local.integer_flow import ARITHMETIC, BITWISE, COMPARISONS, SYMBOLS
+from fedmpi.local.integer_rules import DTYPES, INTEGERS, WEAK, Elements, Number, within
 
 
 class Arrays(Code):
@@ -24,7 +24,7 @@ class Arrays(Code):
         what = f"{self.shown(expr.lhs)} {SYMBOLS.get(fn, '')} {self.shown(expr.rhs)}"
         kind = self.flow.elements(left, right)
         in_place = expr.op == "inplace_binop" and isinstance(left, Elements)
-        if in_place and left.kind in INTEGERS | {"bool"}:
+        if in_place and left.kind in DTYPES:
             found = "float64" if fn is operator.truediv else kind
             if not found or not np.can_cast(found, left.kind, "same_kind"):
                 self.refuse(

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fedmpi.local.integer_flow import ARITHMETIC, COMPARISONS, PENDING, Flow, default
-from fedmpi.local.integer_rules import INTEGERS, SIZE, WEAK, Each, Elements, Number, fits, joined, of, weak
-from fedmpi.local.integer_samples import DTYPES, called, found_of, sample
+from fedmpi.local.integer_flow import OPERATORS, PENDING, Flow, default
+from fedmpi.local.integer_rules import DTYPES, INTEGERS, SIZE, WEAK, Each, Elements, Number, fits, joined, of, weak
+from fedmpi.local.integer_samples import called, found_of, sample
 
-_WRAPPING = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
 _BUILTINS = (int, bool, float, len, round, range, enumerate, zip, max, min, sum, abs)
-_OPERATORS = (*COMPARISONS, *ARITHMETIC, operator.truediv)
 
 
 class IntegerFlow(Flow):
@@ -41,13 +39,13 @@ class IntegerFlow(Flow):
         obj = self.object(expr.func)
         if (gives := getattr(obj, "gives", None)) is not None:
             if gives == "wide":
-                return self._numbers(_WRAPPING[obj.op], *args)
+                return self._numbers(getattr(operator, obj.op), *args)
             known = self._made(gives, args[0])
             return Elements(gives) if isinstance(type_, types.Array) and gives != "same" else known
         builtin = getattr(self, f"_{getattr(obj, '__name__', '')}_call", None) if obj in _BUILTINS else None
         if builtin is not None and not expr.kws:
             return builtin(expr, args, type_)
-        if isinstance(getattr(obj, "__name__", None), str) and obj in _OPERATORS and len(args) == 2:
+        if isinstance(getattr(obj, "__name__", None), str) and obj in OPERATORS and len(args) == 2:
             return self.binary(obj, expr.args[0], expr.args[1], type_)
         if any(map(self.unsettled, expr.list_vars())):
             return PENDING

@@ -14,15 +14,8 @@ from fedmpi.local import integer_operations as operations
 from fedmpi.local.integer_calls import IntegerFlow
 from fedmpi.local.integer_rules import INTEGERS, WEAK, Number, fits
 
-SYMBOLS = {
-    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
-    operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&", operator.or_: "|",
-    operator.xor: "^", operator.truediv: "/", operator.lt: "<", operator.le: "<=", operator.gt: ">",
-    operator.ge: ">=", operator.eq: "==", operator.ne: "!=",
-}  # fmt: skip
 DIVISIONS = (operator.floordiv, operator.mod)
 SHIFTS = (operator.lshift, operator.rshift)
-DTYPES = INTEGERS | {"bool"}
 UNCLEAR = "which dtype NumPy computes it in depends on the way there"
 
 

@@ -17,6 +17,7 @@ from numba.core import errors, ir
 
 from fedmpi.local.in_place import resolved
 from fedmpi.local.integer_rules import (
+    DTYPES,
     INT64,
     INTEGERS,
     SIZE,
@@ -39,6 +40,13 @@ COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, 
 RING = (operator.add, operator.sub, operator.mul)  # right modulo 2 to the power of the bits, however wide the operands
 BITWISE = (operator.and_, operator.or_, operator.xor)
 ARITHMETIC = (*RING, *BITWISE, operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift)
+SYMBOLS = {
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
+    operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&", operator.or_: "|",
+    operator.xor: "^", operator.truediv: "/", operator.lt: "<", operator.le: "<=", operator.gt: ">",
+    operator.ge: ">=", operator.eq: "==", operator.ne: "!=",
+}  # fmt: skip
+OPERATORS = tuple(SYMBOLS)
 PENDING = "made of an array whose dtype will change: known when types have been inferred again"
 _UNSEEN = object()
 _SWEEPS = 1000  # a few are enough: after three, bounds that still move are given up
@@ -263,7 +271,7 @@ class Flow:
             return PENDING
         if isinstance(left, Elements | Number) and isinstance(right, Elements | Number):
             if isinstance(left, Number) and isinstance(right, Number):
-                if fn in (*COMPARISONS, *ARITHMETIC, operator.truediv):
+                if fn in OPERATORS:
                     return self._numbers(fn, left, right)
             elif isinstance(type_, types.Array) and fn in ARITHMETIC:
                 return Elements(self.elements(left, right))
@@ -273,7 +281,7 @@ class Flow:
         """Return the dtype of an operation with arrays, "" where it cannot be told."""
         sides = [{s.kind} if isinstance(s, Elements) else s.kinds for s in (left, right)]
         if {kind for side in sides for kind in side} & {"float", "pyfloat"} or not all(
-            kind in INTEGERS | WEAK | {"bool"} for side in sides for kind in side
+            kind in DTYPES | WEAK for side in sides for kind in side
         ):
             return "float64"  # of floats any width will do
         found = {dtype_of(a, b) for a in sides[0] for b in sides[1]}

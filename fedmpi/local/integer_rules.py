@@ -17,6 +17,7 @@ SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = frozenset(SIGNED + UNSIGNED)
 WEAK = frozenset({"weak", "pybool"})
+DTYPES = INTEGERS | {"bool"}
 INT64 = np.iinfo(np.int64)
 Bounds = tuple[int | None, int | None]  # least and greatest value, None where nothing is known
 SIZE: Bounds = (0, 2**31)  # of lengths and what counts them: two of them multiplied fit int64
@@ -42,7 +43,7 @@ class Number:
     @property
     def integral(self) -> bool:
         """Whether it is an integer or a truth value for sure."""
-        return bool(self.kinds) and self.kinds <= INTEGERS | WEAK | {"bool"}
+        return bool(self.kinds) and self.kinds <= DTYPES | WEAK
 
     def joined(self, other: Number, widen: bool) -> Number:
         """Return what is known of a variable that is this or the other; ``widen`` gives up bounds that move."""

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fedmpi.local.integer_rules import INTEGERS, Each, Elements, Number, constant, weak
-
-DTYPES = INTEGERS | {"bool"}
+from fedmpi.local.integer_rules import DTYPES, Each, Elements, Number, constant, weak
 
 
 def called(function: Any, args: Any, kws: Any) -> Any:

@@ -10,11 +10,10 @@ from numba import types
 from numba.core import ir
 
 from fedmpi.local import integer_operations as operations
-from fedmpi.local.integer_code import DIVISIONS, SHIFTS, SYMBOLS, UNCLEAR, Code
-from fedmpi.local.integer_flow import BITWISE, COMPARISONS, RING
+from fedmpi.local.integer_code import DIVISIONS, SHIFTS, UNCLEAR, Code
+from fedmpi.local.integer_flow import BITWISE, COMPARISONS, RING, SYMBOLS
 from fedmpi.local.integer_rules import INTEGERS, UNSIGNED, WEAK, Bounds, Number, dtypes_of, may_overflow, within
 
-EXACT = {operator.add: "add", operator.sub: "sub", operator.mul: "mul"}
 SIGNED_TYPES = (types.int8, types.int16, types.int32, types.int64)
 _UNSIGNED_TYPES = tuple(getattr(types, kind) for kind in UNSIGNED)
 
@@ -69,7 +68,7 @@ class Scalars(Code):
             self.refuse("an integer of Python's to a negative power is a float", "write float(…) ** …")
         elif may_overflow(fn, left.bounds, bounds):
             made = {"**": operations.power, "<<": lambda kind: operations.shift(kind, True)}.get(name)
-            made = made("weak") if made is not None else operations.exact(EXACT[fn])
+            made = made("weak") if made is not None else operations.exact(fn.__name__)
         if made is not None:
             self.operation(statement, made, expr.lhs, expr.rhs)
 
@@ -87,7 +86,7 @@ class Scalars(Code):
         elif fn is operator.pow:
             made = self._power(statement, expr, kind, bounds, what)
         elif fn in RING and self.type_of(statement.target) in SIGNED_TYPES:
-            made = operations.wrapping(EXACT[fn]) if kind == "int64" or left.wide or right.wide else None
+            made = operations.wrapping(fn.__name__) if kind == "int64" or left.wide or right.wide else None
         if made is not None:
             self.operation(statement, made, expr.lhs, expr.rhs)
 

@@ -21,9 +21,9 @@ from numba.core.typed_passes import NopythonTypeInference
 from fedmpi.local import integer_operations as operations
 from fedmpi.local.integer_arrays import Arrays
 from fedmpi.local.integer_calls import IntegerFlow
-from fedmpi.local.integer_code import DIVISIONS, DTYPES, SYMBOLS, name_of
-from fedmpi.local.integer_flow import PENDING
-from fedmpi.local.integer_rules import INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
+from fedmpi.local.integer_code import DIVISIONS, name_of
+from fedmpi.local.integer_flow import OPERATORS, PENDING, SYMBOLS
+from fedmpi.local.integer_rules import DTYPES, INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
 from fedmpi.local.integer_scalars import SIGNED_TYPES, Scalars
 
 _ROUNDS = 6
@@ -199,7 +199,7 @@ class Changes(Scalars, Arrays):
         elif obj in (max, min) and any(_is_only(self.flow[arg], "uint64") for arg in expr.args):
             weak = [arg for arg in expr.args if _is_only(self.flow[arg], "weak")]
             expr.args = [self.fitting(a, "uint64", obj.__name__, cast=True) if a in weak else a for a in expr.args]
-        elif obj in _OPERATORS and len(expr.args) == 2:
+        elif obj in OPERATORS and len(expr.args) == 2:
             self.replace(statement, ir.Expr.binop(obj, *expr.args, self.loc))
         elif isinstance(owner, types.Dispatcher):
             if any(self.flow.in_lists.get(self.types[arg.name]) for arg in expr.args if arg.name in self.types):
@@ -294,7 +294,6 @@ class Changes(Scalars, Arrays):
 
 _PYTHON = {types.int64: of("weak"), types.boolean: of("pybool"), types.float64: of("pyfloat")}
 _FLOATS = {"float", "pyfloat"}
-_OPERATORS = tuple(SYMBOLS)
 
 
 def _is_only(known: Any, kind: str) -> bool:

@@ -12,6 +12,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from fedmpi.local.attributes import traceback_of
+
 
 def run(entry: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Return what compiled code returns: the one way in which Python calls it."""
@@ -29,7 +31,7 @@ def run(entry: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def is_of_handler(error: BaseException) -> bool:
     """Tell whether an exception came out of the handler of a signal: it is nobody's failure."""
     codes = [_code(signal.getsignal(number)) for number in signal.valid_signals()]
-    trace = vars(BaseException)["__traceback__"].__get__(error)  # whatever its class makes of being asked
+    trace = traceback_of(error)
     while trace is not None:
         if any(trace.tb_frame.f_code is code for code in codes):
             return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.arrays import beyond_numbers, is_array_like
 from fedmpi.language.types import TensorType
 from fedmpi.local.value_errors import ArgumentError, DoesNotFitError, describe, shown_range
 
@@ -28,7 +28,7 @@ def numbers(value: Any, type_: TensorType, *, safe: bool) -> Array:
         return _of_list(value, type_, safe)
     refuse_more_than_numbers(value, type_)
     if not _taken(value, type_, safe):
-        known = isinstance(value, (*_PYTHON, np.ndarray, np.generic)) or not _is_array_like(value)
+        known = isinstance(value, (*_PYTHON, np.ndarray, np.generic)) or not is_array_like(type(value))
         raise ArgumentError(str(type_), describe(value if known else np.asarray(value)), _hint(value, type_))
     if isinstance(value, int):
         return _array(value, type_, type_.dtype)
@@ -107,7 +107,7 @@ def _taken(value: Any, type_: TensorType, safe: bool) -> bool:
         return _dtype_taken(_dtype(type(value)), type_, safe)
     if isinstance(value, np.ndarray):
         return _dtype_taken(value.dtype, type_, safe)
-    return _is_array_like(value) and _dtype_taken(np.asarray(value).dtype, type_, safe)
+    return is_array_like(type(value)) and _dtype_taken(np.asarray(value).dtype, type_, safe)
 
 
 def _dtype_taken(dtype: np.dtype[Any] | type, type_: TensorType, safe: bool) -> bool:
@@ -134,10 +134,6 @@ def _name(type_: TensorType) -> str:
     return "bool_" if type_.dtype.kind == "b" else type_.dtype.name
 
 
-def _is_array_like(value: Any) -> bool:
-    return hasattr(value, "__array__") and not hasattr(value, "fedmpi_description")  # as a placeholder has
-
-
 def _hint(value: Any, type_: TensorType) -> str:
     """Say what to write for a number of another kind or of a wider dtype."""
     if type(value) is int and type_.dtype.kind == "f":
@@ -151,4 +147,4 @@ def _hint(value: Any, type_: TensorType) -> str:
 def _is_number(value: Any) -> bool:
     if isinstance(value, _PYTHON):
         return True
-    return _is_array_like(value) and np.asarray(value).dtype.kind in "biufc"
+    return is_array_like(type(value)) and np.asarray(value).dtype.kind in "biufc"

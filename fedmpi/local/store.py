@@ -26,7 +26,7 @@ from fedmpi.local.cache_folder import locked, read, write
 from fedmpi.local.interrupts import is_of_handler
 
 
-class Numbers:
+class SerialNumbers:
     """Numbers for functions, each given once among all processes of all machines.
 
     Numba tells functions of one name and signature apart by a number, and counts from 1 in each process.  Code that two
@@ -41,7 +41,7 @@ class Numbers:
         return self.FIRST + secrets.randbits(62)
 
 
-FunctionIdentity._unique_ids = Numbers()
+FunctionIdentity._unique_ids = SerialNumbers()
 _NUMBER = re.compile(r"B\d+v(\d+)")  # in a symbol's name
 
 
@@ -127,4 +127,4 @@ def _storable(result: Any) -> bool:
         return False
     module = result.library._final_module
     symbols = " ".join(symbol.name for part in (module.functions, module.global_variables) for symbol in part)
-    return all(int(number) >= Numbers.FIRST for number in _NUMBER.findall(symbols))
+    return all(int(number) >= SerialNumbers.FIRST for number in _NUMBER.findall(symbols))

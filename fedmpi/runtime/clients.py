@@ -133,7 +133,7 @@ class ClientWork:
                     values.local[node] = call.program.checked(node, action(values))
                 except Exception as error:
                     raise self._failed(error, node, position) from error
-                if forked.state.child:  # the function has forked it and let it return: the next client is not for it
+                if forked.is_child():  # the function has forked it and let it return: the next client is not for it
                     forked.end(None)
             if stage.reductions:
                 members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]

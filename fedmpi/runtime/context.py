@@ -94,7 +94,7 @@ class MpiContext(Installable):
     @property
     def comm(self) -> Communicator:
         """The communicator; opening it initialises MPI."""
-        if forked.state.child:
+        if forked.is_child():
             forked.check()
         if self._comm is None:
             line.wait()
@@ -105,7 +105,7 @@ class MpiContext(Installable):
 
     def prepare(self, computation: Computation) -> None:
         """Initialise MPI in this thread if another one is to run a computation that needs it."""
-        if self._comm is None and self._is_placed(computation) and not forked.state.child:
+        if self._comm is None and self._is_placed(computation) and not forked.is_child():
             with contextlib.suppress(LaunchError):  # the call itself will raise it
                 initialise()
 

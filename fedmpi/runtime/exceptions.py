@@ -12,11 +12,12 @@ exception that is made has the text of the first one has it been made.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from dataclasses import dataclass, field, replace
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, cast
 
-from fedmpi.local.attributes import attributes_of
+from fedmpi.local.attributes import attributes_of, traceback_of
 from fedmpi.runtime import plain
 
 # Bytes of an argument or attribute, and characters of a text: what is longer is left out, or cut in its middle.
@@ -150,6 +151,14 @@ def text_of(error: BaseException) -> str:
     except BaseException as failed:
         return f"(its text cannot be made: {type(failed).__name__})"
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}[...]{text[-LONGEST // 2 :]}"
+
+
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of an exception as Python prints it, or as much of it as its class lets one see."""
+    with contextlib.suppress(Exception):
+        return "".join(traceback.format_exception(error)).rstrip()
+    frames = "".join(traceback.format_tb(traceback_of(error)))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}: {text_of(error)}"
 
 
 def _own_text(error: BaseException) -> str:

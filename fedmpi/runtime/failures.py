@@ -8,7 +8,6 @@ class is looked up among the modules that are loaded; where a rank does not have
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,17 @@ import numpy as np
 from fedmpi.local.attributes import attributes_of
 from fedmpi.local.interrupts import is_of_handler
 from fedmpi.runtime import forked, plain
-from fedmpi.runtime.exceptions import RemoteError, Taken, add_note, caused, make, stand_in, take_apart, text_of
+from fedmpi.runtime.exceptions import (
+    RemoteError,
+    Taken,
+    add_note,
+    caused,
+    make,
+    stand_in,
+    take_apart,
+    text_of,
+    trace_of,
+)
 
 __all__ = [
     "NO_FAILURE",
@@ -99,14 +108,6 @@ def noted(error: BaseException) -> BaseException:
     if kernel is not None:
         add_note(error, f"in {kernel}" + (f", batch {batch}" if batch is not None else ""))
     return error
-
-
-def trace_of(error: BaseException) -> str:
-    """Return the traceback of an exception as Python prints it, or as much of it as its class lets one see."""
-    with contextlib.suppress(Exception):
-        return "".join(traceback.format_exception(error)).rstrip()
-    frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
-    return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}: {text_of(error)}"
 
 
 # On the wire.

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
 from fedmpi.runtime import launch, library, stderr
+from fedmpi.runtime.exceptions import trace_of
 
 __all__ = ["after_fork", "check", "end", "is_child", "note_code", "state"]
 
@@ -81,8 +82,6 @@ def end(error: BaseException | None) -> NoReturn:
         if error.code is not None and not isinstance(error.code, int):
             _print(f"{error.code}\n")
     else:
-        from fedmpi.runtime.failures import trace_of  # which looks here
-
         _print(trace_of(error) + "\n")
     if error is None or not isinstance(error, SystemExit):
         state.code = 130 if isinstance(error, KeyboardInterrupt) else 1

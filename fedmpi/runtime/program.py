@@ -114,7 +114,7 @@ class Program:
         return True
 
     def refuse(self, level: int, reason: str) -> None:
-        """Run the clients of a stage one by one from now on, for Numba refused their loop (all ranks say so)."""
+        """Run the clients of a stage client by client from now on, for Numba refused their loop (all ranks say so)."""
         self.refusals.pop(level, None)
         self.plan.refused[level] = reason
         self._decisions[level] = No(reason)

@@ -122,14 +122,14 @@ class Round:
         except Exception as error:
             cause = error
         except BaseException as error:
-            if forked.state.child:
+            if forked.is_child():
                 forked.end(error)
             raise
         else:
-            if forked.state.child:
+            if forked.is_child():
                 forked.end(None)
             return result
-        if forked.state.child:
+        if forked.is_child():
             forked.end(cause)
         refused = issubclass(type(cause), ArgumentError)
         self.failure = refuse(self.name, cast("ArgumentError", cause)) if refused else failures.shared(cause)
