@@ -12,7 +12,7 @@ import textwrap
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,10 +26,6 @@ from fedmpi.local.samples import looked_at, sample_hash, spread
 from fedmpi.local.storage import is_mapped
 from fedmpi.local.values import describe, normalise
 from fedmpi.runtime.header import UNKNOWN
-
-if TYPE_CHECKING:
-    from fedmpi.runtime.executor import Execution
-    from fedmpi.runtime.plan import Node
 
 _HINT = (
     "every rank must give the same: seed random numbers alike on all ranks, or make the value on rank 0 and bring it "
@@ -61,19 +57,6 @@ def combined(given: Sequence[Alike]) -> tuple[int, int]:
 
 
 # --- what is given ---
-
-
-def of_call(call: Execution, arguments: Sequence[Any], sizes: dict[Node, Any]) -> Iterator[Alike]:
-    """Yield what all ranks give a call; ``arguments`` are (node, path, value), ``sizes`` those of lists."""
-    for node, path, value in arguments:
-        if isinstance(value, ClientData):
-            yield of_client_data(path, value)
-        else:
-            yield of_list(path, value, node.member, sizes[node], everything=call.program.debug)
-    if len(sizes) == len(arguments):  # with a `ClientData`, its hash has the owners
-        yield of_hosts(call.hosts, call.owner)
-    for node in call.program.common:
-        yield of_value(node.detail, call.values[node], node.member)
 
 
 def parameter(path: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from fedmpi.language.types import FunctionType
 from fedmpi.local.columns import PackedSequence, pack
 from fedmpi.local.messages import to_bytes
 from fedmpi.local.values import ArgumentError, check_normalised
+from fedmpi.runtime.alike import shown
 from fedmpi.runtime.arguments import label
 from fedmpi.runtime.header import UNKNOWN
 from fedmpi.runtime.plan import Node, contains
@@ -38,8 +38,8 @@ def check_neutral(merge: Callable[[Any], Any], zero: Any, states: Sequence[Any])
             found = merge(pair)
             if not _equal(found, state):
                 raise ValueError(
-                    f"debug mode: zero must be neutral for merge: {what} is {_shown(found)} for the state "
-                    f"{_shown(state)} of block {block}"
+                    f"debug mode: zero must be neutral for merge: {what} is {shown(found)} for the state "
+                    f"{shown(state)} of block {block}"
                 )
 
 
@@ -51,10 +51,6 @@ def _equal(left: Any, right: Any) -> bool:
         return False
     same = np.equal(left, right) | (np.not_equal(left, left) & np.not_equal(right, right))
     return bool(np.all(same))
-
-
-def _shown(value: Any) -> str:
-    return textwrap.shorten(repr(value), 60, placeholder="…")
 
 
 def compare(call: Execution, level: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ class Execution(Round):
                 check_data(value, node.type, path, self.comm)
         loads = self.own(at_clients)
         if self.comm.size > 1:
-            self.given = list(alike.of_call(self, at_clients, loads))
+            self.given = list(self.given_alike(at_clients, loads))
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
                 if value.owner is not self.owner and not np.array_equal(value.owner, self.owner):
@@ -148,6 +148,18 @@ class Execution(Round):
             else:
                 self.values[node] = pack_members(value, node.member, self.mine.tolist(), path, self.cohort)
                 self.positions[node] = np.arange(len(self.mine))
+
+    def given_alike(self, arguments: list[Given], loads: dict[Node, Rows]) -> Iterator[alike.Alike]:
+        """Yield what all ranks give this call; ``loads`` are the clients' in lists."""
+        for node, path, value in arguments:
+            if isinstance(value, ClientData):
+                yield alike.of_client_data(path, value)
+            else:
+                yield alike.of_list(path, value, node.member, loads[node], everything=self.program.debug)
+        if len(loads) == len(arguments):  # with a `ClientData`, its hash has the owners
+            yield alike.of_hosts(self.hosts, self.owner)
+        for node in self.program.common:
+            yield alike.of_value(node.detail, self.values[node], node.member)
 
     def own(self, arguments: list[Given]) -> dict[Node, Rows]:
         """Decide which rank owns which client: where a `ClientData` is, else by the work in the lists.

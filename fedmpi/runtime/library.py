@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmpi.language.errors import ContextError
 from fedmpi.language.source import user_location
-from fedmpi.runtime import launch, waiting
+from fedmpi.runtime import launch, starting
 
 __all__ = ["BEFORE_ABORT", "abort_world", "check_thread", "initialise", "is_active", "load", "one_thread"]
 
@@ -96,7 +96,7 @@ def load() -> Any:
     if not MPI.Is_initialized():
         launch.check_library(library)
         level = mpi4py.rc.thread_level if mpi4py.rc.threads else "single"
-        with waiting.announced():
+        with starting.watched():
             _begin(MPI, getattr(MPI, f"THREAD_{level.upper()}"), mpi4py.rc.errors)
     launch.check(MPI.COMM_WORLD.Get_size(), library)
     return MPI

@@ -9,14 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
+from fedmpi.local.announcing import set_speaker
 from fedmpi.runtime import launch
 from fedmpi.runtime.stderr import say
 
-__all__ = ["LogError", "logger", "write_as_asked", "write_to"]
+__all__ = ["LogError", "aloud", "logger", "write_as_asked", "write_to"]
 
 logger = logging.getLogger("fedmpi")
-NO_WARNING = {"fedmpi_announcement": True}  # what a record has that is told at the level of warnings without being one
+_NO_WARNING = {"fedmpi_announcement": True}  # what a record has that is told at the level of warnings without being one
+_aloud: ContextVar[bool | None] = ContextVar("fedmpi_aloud", default=None)
 _handler: logging.Handler | None = None
 
 
@@ -98,3 +103,29 @@ def write_as_asked() -> None:
     target = os.environ.get("FEDMPI_LOG")
     if target:
         write_to(target, "FEDMPI_LOG")
+
+
+# Announcements of what is compiled.
+
+
+@contextmanager
+def aloud(speaks: bool) -> Iterator[None]:
+    """Within the block this rank announces what it compiles, or does not; elsewhere rank 0 does, for all.
+
+    In a stage's client work rank 0 may have no part: there the first rank that hosts clients speaks.
+    """
+    token = _aloud.set(speaks)
+    try:
+        yield
+    finally:
+        _aloud.reset(token)
+
+
+def _announce(text: str) -> None:
+    started, speaks = launch.detect(), _aloud.get()
+    rank = 0 if started is None else started.rank
+    if rank == 0 if speaks is None else speaks:
+        logger.warning(text, extra=_NO_WARNING)
+
+
+set_speaker(_announce)

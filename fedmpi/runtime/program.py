@@ -15,8 +15,8 @@ from fedmpi.local.functions import LocalFunction
 from fedmpi.local.interrupts import is_of_handler
 from fedmpi.local.messages import Parcel
 from fedmpi.runtime import debugging
-from fedmpi.runtime.announcements import aloud
 from fedmpi.runtime.decision import COMPILED_FROM, Decision, From, No, Yes, is_compiled
+from fedmpi.runtime.log import aloud
 from fedmpi.runtime.plan import SELECTIONS, UPWARD, Node, Plan, Stage, node_inputs, reduction_of
 from fedmpi.runtime.reduction import MODES, Layout
 

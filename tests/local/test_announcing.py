@@ -11,7 +11,7 @@ from numba.core.event import trigger_event
 
 from fedmpi.local import announcing
 from fedmpi.local.announcing import announced, waiting
-from fedmpi.runtime import announcements, launch, log
+from fedmpi.runtime import launch, log
 
 SHORT, LONG = 0.05, 0.3
 
@@ -88,27 +88,27 @@ def alone(monkeypatch):
 
 
 def test_on_stderr_while_the_log_has_no_place(alone, capsys, monkeypatch):
-    announcements._speak("compiling f …")
+    log._announce("compiling f …")
     assert capsys.readouterr().err == "fedmpi: compiling f …\n"
     monkeypatch.setattr(alone, "level", logging.ERROR)
     alone.manager._clear_cache()
-    announcements._speak("compiling f …")
+    log._announce("compiling f …")
     assert capsys.readouterr().err == ""
     alone.manager._clear_cache()
 
 
 def test_in_the_log_if_it_has_one(caplog, capsys):
-    announcements._speak("compiling f …")
+    log._announce("compiling f …")
     assert [record.getMessage() for record in caplog.records] == ["compiling f …"]
     assert capsys.readouterr().err == ""
 
 
 def test_one_rank_speaks(alone, capsys, monkeypatch):
     monkeypatch.setattr(launch, "detect", lambda: launch.Launch("test", 2, 4))
-    announcements._speak("compiling f …")
-    with announcements.aloud(False):
-        announcements._speak("compiling f …")
+    log._announce("compiling f …")
+    with log.aloud(False):
+        log._announce("compiling f …")
     assert capsys.readouterr().err == ""
-    with announcements.aloud(True):
-        announcements._speak("compiling f …")
+    with log.aloud(True):
+        log._announce("compiling f …")
     assert capsys.readouterr().err == "[rank 2] fedmpi: compiling f …\n"

@@ -25,7 +25,7 @@ def patience(seconds: float) -> float:
 
 
 @contextlib.contextmanager
-def announced() -> Iterator[None]:
+def watched() -> Iterator[None]:
     """Say on stderr, if the block takes long, that this rank of several is waiting in MPI_Init."""
     started = launch.detect()
     if started is None or started.size <= 1:
