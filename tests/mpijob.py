@@ -64,9 +64,12 @@ def run_command(words: Sequence[str], *, timeout: float, env: Mapping[str, str] 
         )
         seconds = time.monotonic() - started
         texts = [(file.seek(0), file.read().decode(errors="replace"))[1] for file in (stdout, stderr)]
-    # What is compiled, and for how long, depends on the machine and on what ran before.
-    said = re.sub(rf"^(\[rank \d+\] )?fedmpi: {ANNOUNCED}.*\n", "", texts[1], flags=re.MULTILINE)
-    return Result(TIMED_OUT if code is None else code, texts[0], said, seconds)
+    return Result(TIMED_OUT if code is None else code, texts[0], without_announcements(texts[1]), seconds)
+
+
+def without_announcements(stderr: str) -> str:
+    """Leave out what says that something is compiled: whether, and for how long, depends on the machine's cache."""
+    return re.sub(rf"^(\[rank \d+\] )?fedmpi: {ANNOUNCED}.*\n", "", stderr, flags=re.MULTILINE)
 
 
 def environment(timeout: float) -> dict[str, str]:
@@ -74,6 +77,7 @@ def environment(timeout: float) -> dict[str, str]:
     env = dict(os.environ)
     if launch.detect() is not None:
         env = {name: value for name, value in env.items() if not name.startswith(LAUNCHER_VARIABLES)}
+    env.pop("PYTHONUNBUFFERED", None)  # pieces of what two ranks print would be mixed
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     env["MPIEXEC_TIMEOUT"] = str(int(timeout) + 10)  # in case that nobody is left to end the session
     env.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")

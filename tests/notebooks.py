@@ -22,7 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from tests.mpijob import ROOT, environment
+from tests.mpijob import ROOT, environment, without_announcements
 
 NOTEBOOKS = sorted((ROOT / "jobs" / "notebooks").glob("*.ipynb"))
 SECONDS_FOR_A_CELL = 180
@@ -75,12 +75,19 @@ def tidy(notebook: Any) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_announcement(output)]
         for output in cell.get("outputs", ()):
             output.pop("metadata", None)
             if output.output_type in ("display_data", "execute_result"):
                 output.metadata = {}
     nbformat.validate(notebook)
     return notebook
+
+
+def _is_announcement(output: Any) -> bool:
+    """Tell whether an output says no more than that something is compiled."""
+    return output.get("name") == "stderr" and not without_announcements(output.text)
 
 
 def written(notebook: Any) -> str:

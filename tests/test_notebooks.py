@@ -9,7 +9,7 @@ import pytest
 
 from fedmpi.cli import published
 from tests import pages
-from tests.mpijob import ROOT, mpiexec
+from tests.mpijob import ROOT, mpiexec, without_announcements
 
 notebooks = pytest.importorskip("tests.notebooks", reason="no nbclient: install fedmpi[test]")
 
@@ -117,5 +117,6 @@ def shown_by_ranks(cell):
             text = COLOUR.sub("", output.data["text/plain"])
             if label := LABEL.match(text):
                 rank, text = int(label[1]), text[label.end() :]
-            texts[rank].append("(a picture)" if "image/png" in output.data else text.rstrip("\n"))
+            text = without_announcements(text + "\n").rstrip("\n")
+            texts[rank].append("(a picture)" if "image/png" in output.data else text)
     return ["\n".join(filter(None, parts)) for parts in texts]

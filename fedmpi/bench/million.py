@@ -56,7 +56,8 @@ def _measure(suite: Suite, clients: int, arrays: dict[str, Any]) -> None:
 
     def packed(limits: Any) -> fm.ClientData:
         fm.set_default_context(suite.context())
-        return fm.client_data_from_arrays(arrays, limits, program.client, EXAMPLES)
+        rows = {name: array[: limits[-1]] for name, array in arrays.items()}
+        return fm.client_data_from_arrays(rows, limits, program.client, EXAMPLES)
 
     running(suite.context(), program.train, model, RATE, packed(offsets[: few + 1]))()  # the compiler takes memory, too
     _forget_peak()

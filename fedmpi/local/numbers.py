@@ -27,9 +27,10 @@ def numbers(value: Any, type_: TensorType, *, safe: bool) -> Array:
     if isinstance(value, list | tuple):
         return _of_list(value, type_, safe)
     refuse_more_than_numbers(value, type_)
+    if is_array_like(type(value)):
+        value = _converted(value, type_)
     if not _taken(value, type_, safe):
-        known = isinstance(value, (*_PYTHON, np.ndarray, np.generic)) or not is_array_like(type(value))
-        raise ArgumentError(str(type_), describe(value if known else np.asarray(value)), _hint(value, type_))
+        raise ArgumentError(str(type_), describe(value), _hint(value, type_))
     if isinstance(value, int):
         return _array(value, type_, type_.dtype)
     return np.asarray(value)
@@ -107,7 +108,16 @@ def _taken(value: Any, type_: TensorType, safe: bool) -> bool:
         return _dtype_taken(_dtype(type(value)), type_, safe)
     if isinstance(value, np.ndarray):
         return _dtype_taken(value.dtype, type_, safe)
-    return is_array_like(type(value)) and _dtype_taken(np.asarray(value).dtype, type_, safe)
+    return is_array_like(type(value)) and _dtype_taken(_converted(value, type_).dtype, type_, safe)
+
+
+def _converted(value: Any, type_: TensorType) -> Array:
+    """Return the array of an object of any class that gives one, such as another library's tensor."""
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        found = f"{describe(value)}, of which no array can be made: {type(error).__name__}: {error}"
+        raise ArgumentError(str(type_), found) from error
 
 
 def _dtype_taken(dtype: np.dtype[Any] | type, type_: TensorType, safe: bool) -> bool:
@@ -138,13 +148,7 @@ def _hint(value: Any, type_: TensorType) -> str:
     """Say what to write for a number of another kind or of a wider dtype."""
     if type(value) is int and type_.dtype.kind == "f":
         return f"write {value}.0"
-    if not _is_number(value):
+    if not (isinstance(value, _PYTHON) or (is_array_like(type(value)) and value.dtype.kind in "biufc")):
         return ""
     what = f"np.{_name(type_)}(…)" if np.ndim(value) == 0 else f"value.astype(np.{_name(type_)})"
     return f"write {what} where that is meant"
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, _PYTHON):
-        return True
-    return is_array_like(type(value)) and np.asarray(value).dtype.kind in "biufc"

@@ -116,7 +116,7 @@ def of_client_data(path: Sequence[str], data: ClientData) -> Alike:
         yield name, "", None, f"a ClientData of {_clients(len(data))}"
         for number, index in enumerate(data.indices.tolist()):
             yield name, f"number {number} of the cohort", None, f"client {index}"
-        yield name, "its making", data.homes, "another one"
+        yield name, "what it was made of", data.homes, "a ClientData"
 
     return Alike(data.homes, parts)
 

@@ -81,8 +81,8 @@ def lists(odd):
         lambda: mean(data.select([0, 3] if odd else [0, 2])),
         "readings, number 1 of the cohort: client 2 on rank 0, c",
     )
-    yield lambda: mean(data.select([0, 3 - odd]).renumbered()), "readings, its making: another one, and other numbers"
-    yield lambda: mean(later if odd else data), "parameter readings, its making"
+    yield lambda: mean(data.select([0, 3 - odd]).renumbered()), "readings, what it was made of: a ClientData, and other"
+    yield lambda: mean(later if odd else data), "parameter readings, what it was made of"
     yield lambda: mean(many[:6] if odd else data), "readings: a ClientData of 6 clients on rank 0, a list of 6 clients"
     yield lambda: both(data, data.select([1 - odd, odd, 2, 3, 4, 5]).renumbered()), "parameter second, "
     yield (

@@ -17,7 +17,7 @@ import time
 import traceback
 import types
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -163,10 +163,14 @@ def exit_caught(way):
     rounds(3)
 
 
-class Loss(NamedTuple):
+@dataclass
+class Loss:
     """A container of the user's whose making is refused on rank 0."""
 
     value: object
+
+    def __post_init__(self):
+        reach("result")
 
 
 def result_refused():
@@ -177,12 +181,11 @@ def result_refused():
         return Loss(fm.federated_sum(values))
 
     program(VALUES)
-    new = Loss.__new__
-    Loss.__new__ = lambda cls, value: boom() if RANK == 0 else new(cls, value)
+    at_place["result"] = on(0, boom)
     with contextlib.suppress(ValueError):
         program(VALUES)
         assert RANK != 0
-    Loss.__new__ = new
+    at_place.clear()
     program(VALUES)
 
 

@@ -95,8 +95,9 @@ def test_a_rank_that_leaves_a_call_cannot_go_on(way):
 # --- ranks disagree ---
 
 DISAGREE = r"\[rank {}\] the ranks disagree: "
-PROGRAMS, CLIENTS = "they run different programs", "they pass different numbers of clients"
-HOMES = "they pass different arguments"
+PROGRAMS = "they run different programs"
+COUNTS = "in parameter values: a list of 4 clients on rank 0, a list of 3 clients on rank 1"
+SIZES = "{}, the size of client 0: 9 examples on rank 0, 1 example on rank 1"
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,7 @@ HOMES = "they pass different arguments"
         ("more", 1, "rank 0 ended its script after 3 calls; rank 1 waits in call 4"),
         ("different", 0, PROGRAMS),
         ("different", 1, PROGRAMS),
-        ("different_clients", 0, CLIENTS),
-        ("different_clients", 1, CLIENTS),
         ("different_types", 1, PROGRAMS),
-        ("different_lists", 1, HOMES),
-        ("different_lists_packed", 1, HOMES),
-        ("different_client_data", 0, HOMES),
-        ("different_homes", 1, HOMES),
         ("replicate_alone", 0, PROGRAMS),
         ("replicate_alone", 1, PROGRAMS),
         ("client_data_alone", 0, PROGRAMS),
@@ -122,11 +117,31 @@ HOMES = "they pass different arguments"
     ],
 )
 def test_ranks_that_disagree(name, who, said):
-    ranks = 3 if said == HOMES or who == 0 else 2  # on 2 ranks one hosts all clients
-    result = run(ranks, name, who)
+    result = run(3 if who == 0 else 2, name, who)
     ends(result, 1, said)
-    if said in (PROGRAMS, CLIENTS, HOMES):
+    if said == PROGRAMS:
         ends(result, 1, DISAGREE.format("[12]"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("different_clients", "evaluate: the ranks differ " + COUNTS),
+        ("different_lists", "count_all: the ranks differ " + SIZES.format("in parameter readings")),
+        ("different_lists_packed", "client_data: the ranks differ " + SIZES.format("in parameter values")),
+        (
+            "different_client_data",
+            "count_all: the ranks differ in parameter readings, what it was made of: a ClientData, and other numbers",
+        ),
+        (
+            "different_homes",
+            "count_both: the ranks differ in parameter second, what it was made of: a ClientData, and other numbers",
+        ),
+    ],
+)
+def test_ranks_that_give_other_arguments(name, said):
+    result = run(3, name, 1)
+    ends(result, 1, [rf"\[rank {rank}\] ValueError: {said}" for rank in range(3)])
 
 
 def test_ranks_of_different_scripts(tmp_path):
