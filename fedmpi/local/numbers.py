@@ -27,7 +27,7 @@ def numbers(value: Any, type_: TensorType, *, safe: bool) -> Array:
     if isinstance(value, list | tuple):
         return _of_list(value, type_, safe)
     refuse_more_than_numbers(value, type_)
-    if is_array_like(type(value)):
+    if is_array_like(type(value)) and not isinstance(value, np.ndarray | np.generic):
         value = _converted(value, type_)
     if not _taken(value, type_, safe):
         raise ArgumentError(str(type_), describe(value), _hint(value, type_))
@@ -115,7 +115,7 @@ def _converted(value: Any, type_: TensorType) -> Array:
     """Return the array of an object of any class that gives one, such as another library's tensor."""
     try:
         return np.asarray(value)
-    except Exception as error:
+    except (ValueError, TypeError) as error:
         found = f"{describe(value)}, of which no array can be made: {type(error).__name__}: {error}"
         raise ArgumentError(str(type_), found) from error
 
@@ -148,7 +148,7 @@ def _hint(value: Any, type_: TensorType) -> str:
     """Say what to write for a number of another kind or of a wider dtype."""
     if type(value) is int and type_.dtype.kind == "f":
         return f"write {value}.0"
-    if not (isinstance(value, _PYTHON) or (is_array_like(type(value)) and value.dtype.kind in "biufc")):
+    if not (isinstance(value, _PYTHON) or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc")):
         return ""
     what = f"np.{_name(type_)}(…)" if np.ndim(value) == 0 else f"value.astype(np.{_name(type_)})"
     return f"write {what} where that is meant"

@@ -457,3 +457,33 @@ def test_results_that_fit_keep_their_values():
     assert cast_result([1, 2**64 - 1], T(np.uint64, [2])).tolist() == [1, 2**64 - 1]
     assert np.isinf(cast_result(float("inf"), T(np.float16)))
     assert cast_result(np.float64(1e300), T(F32), infinite=True) == np.inf
+
+
+class Tensor:
+    """Another library's, which counts how often it is read."""
+
+    reads = 0
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        self.reads += 1
+        if self.error:
+            raise self.error
+        return np.array([1, 2], F32)
+
+
+def test_an_object_that_gives_an_array_is_read_once():
+    tensor = Tensor()
+    assert normalise(tensor, T(F32, [2])).tolist() == [1, 2]
+    assert tensor.reads == 1
+
+
+@pytest.mark.parametrize("inside", [lambda value: value, lambda value: [value, value]], ids=["alone", "in a list"])
+def test_an_object_that_gives_no_array_says_why(inside):
+    text = r"expected float32\[2\], found a Tensor, of which no array can be made: TypeError: it is on a device"
+    with pytest.raises(ArgumentError, match=text):
+        normalise(inside(Tensor(TypeError("it is on a device"))), T(F32, [2]))
+    with pytest.raises(KeyError, match="mine"):  # what is no answer to NumPy stays the object's own error
+        normalise(inside(Tensor(KeyError("mine"))), T(F32, [2]))
