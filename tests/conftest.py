@@ -24,10 +24,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    """Under mpiexec each rank has its own folder for temporary files: ranks that tidy up one disturb each other."""
+    if config.getoption("--with-mpi") and config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="fedmpi-tests-")
+        atexit.register(shutil.rmtree, config.option.basetemp, ignore_errors=True)
+
+
+def pytest_sessionstart(session):
     """Under mpiexec only rank 0 reports: the same lines from every rank help nobody."""
-    started = launch.detect()
+    config, started = session.config, launch.detect()
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if config.getoption("--with-mpi") and started is not None and started.rank and reporter is not None:
         reporter._tw._file = open(os.devnull, "w")  # noqa: SIM115  # unregistering it would break pytest-mpi

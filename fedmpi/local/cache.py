@@ -38,9 +38,9 @@ def versions() -> str:
     import llvmlite.binding
     import numba
 
-    own = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        own.update(source.read_bytes())
+    own, layer = hashlib.sha256(), Path(__file__).parent
+    for source in sorted(layer.rglob("*.py")):
+        own.update(f"{source.relative_to(layer)}\n".encode() + source.read_bytes())
     parts = [__version__, own.hexdigest(), sys.version, numba.__version__, llvmlite.__version__, np.__version__]
     cpu = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
     return "\n".join([*parts, platform.machine(), cpu, str(sys.flags.optimize)])

@@ -7,7 +7,7 @@ import sys
 
 import fedmpi.language
 
-FILES = sorted(pathlib.Path(fedmpi.language.__file__).parent.glob("*.py"))
+FILES = sorted(pathlib.Path(fedmpi.language.__file__).parent.rglob("*.py"))
 
 
 def imported(path):

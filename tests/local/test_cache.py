@@ -282,8 +282,9 @@ def test_the_key_covers_sources_and_numbas_settings(tmp_path, monkeypatch):
             keys.append(cache.conditions())
     assert cache.conditions() == keys[0]
     cache.versions.cache_clear()
-    for text in ("a = 1", "a = 2"):
-        (tmp_path / "tiles.py").write_text(text)
+    (tmp_path / "kernels").mkdir()
+    for name, text in (("tiles", "a = 1"), ("tiles", "a = 2"), ("kernels/dense", "a = 1"), ("kernels/dense", "a = 2")):
+        (tmp_path / f"{name}.py").write_text(text)
         monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
         cache.versions.cache_clear()
         keys.append(cache.conditions())
