@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The layers that are not the user's.  `fedmpi/tutorial.py` is not among them: it is written as a user would write it.
-_OURS = tuple(os.path.join(_PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "interop", "cli"))
+_OURS = tuple(os.path.join(PACKAGE, layer) + os.sep for layer in ("language", "local", "runtime", "interop", "cli"))
 
 
 def leave_out(folder: str) -> None:

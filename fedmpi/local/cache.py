@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.computation import Computation
+from fedmpi.language.source import PACKAGE
 from fedmpi.local.cache_folder import folder
 from fedmpi.local.freezing import codes, globals_read
 from fedmpi.version import __version__
@@ -38,7 +39,7 @@ def versions() -> str:
     import llvmlite.binding
     import numba
 
-    own, layer = hashlib.sha256(), Path(__file__).parent
+    own, layer = hashlib.sha256(), Path(PACKAGE, "local")
     for source in sorted(layer.rglob("*.py")):
         own.update(f"{source.relative_to(layer)}\n".encode() + source.read_bytes())
     parts = [__version__, own.hexdigest(), sys.version, numba.__version__, llvmlite.__version__, np.__version__]

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from fedmpi.language.source import PACKAGE
+
 INTERPRET = "a python_computation runs it interpreted"
 READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
 
@@ -139,8 +141,7 @@ def _ours(filename: str) -> bool:
     if filename.startswith("<fedmpi"):
         return True
     path = os.path.abspath(filename)
-    fedmpi = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    layers = [os.path.join(fedmpi, layer) for layer in ("language", "local", "runtime")]
+    layers = [os.path.join(PACKAGE, layer) for layer in ("language", "local", "runtime")]
     return path.startswith(tuple(package + os.sep for package in (os.path.dirname(numba.__file__), *layers)))
 
 
