@@ -57,11 +57,11 @@ from fedmpi.language import to_type as to_type
 from fedmpi.language import to_value as to_value
 from fedmpi.language import type_at_clients as type_at_clients
 from fedmpi.language import type_at_server as type_at_server
-from fedmpi.language.context import set_default_factory as _set_default_factory
+from fedmpi.language.tracing.context import set_default_factory as _set_default_factory
 from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
-from fedmpi.local.client_data import ClientData as ClientData
-from fedmpi.local.debugging import debug as debug
+from fedmpi.local.columns.client_data import ClientData as ClientData
+from fedmpi.local.jit.debugging import debug as debug
 from fedmpi.runtime import AsyncContext as AsyncContext
 from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
@@ -72,9 +72,9 @@ from fedmpi.runtime import explain as explain
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate
+from fedmpi.runtime.collective.exits import watch as _watch_exits
 from fedmpi.runtime.context import default_context as _default_context
-from fedmpi.runtime.exits import watch as _watch_exits
-from fedmpi.runtime.log import write_as_asked as _write_log
+from fedmpi.runtime.mpi.log import write_as_asked as _write_log
 from fedmpi.version import __version__ as __version__
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from fedmpi.language import TypesNotEquivalentError as TypesNotEquivalentError
 from fedmpi.language import UnexpectedTypeError as UnexpectedTypeError
 from fedmpi.language import infer_type as infer_type
 from fedmpi.language import set_default_context as set_default_context
-from fedmpi.language.context import ContextStack as ContextStack
-from fedmpi.language.context import get_context_stack as get_context_stack
-from fedmpi.language.context import set_no_default_context as set_no_default_context
-from fedmpi.language.rules import is_limit as is_single_integer_or_matches_structure
+from fedmpi.language.operators.rules import is_limit as is_single_integer_or_matches_structure
+from fedmpi.language.tracing.context import ContextStack as ContextStack
+from fedmpi.language.tracing.context import get_context_stack as get_context_stack
+from fedmpi.language.tracing.context import set_no_default_context as set_no_default_context
 from fedmpi.language.type_analysis import computation_contains as computation_contains
 from fedmpi.language.type_analysis import (
     computation_contains_secure_aggregation as computation_contains_secure_aggregation,
@@ -38,7 +38,7 @@ from fedmpi.language.type_analysis import type_contains_only as type_contains_on
 from fedmpi.language.type_analysis import type_count as type_count
 from fedmpi.language.types import is_federated as contains_federated_types
 from fedmpi.language.types import type_contains as type_contains
-from fedmpi.runtime.arguments import infer_cardinalities as infer_cardinalities
+from fedmpi.runtime.arguments.checks import infer_cardinalities as infer_cardinalities
 
 __all__ = [
     "Computation",

@@ -51,7 +51,7 @@ def main():
         os.environ["FEDMPI_RECORD"] = str(record)  # before fedmpi is imported, which reads it once
 
         from fedmpi import tutorial
-        from fedmpi.runtime.records import is_first
+        from fedmpi.runtime.watch import is_first
 
         with contextlib.redirect_stdout(io.StringIO()):
             tutorial.main()

@@ -11,7 +11,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 # Before fedmpi is imported: neither the user's cache nor an older test run may decide what is compiled here.
 if "FEDMPI_CACHE_DIR" not in os.environ:
@@ -58,4 +58,4 @@ def _floating_point_errors_raise():
 @pytest.fixture(autouse=True)
 def _no_announcements(monkeypatch):
     """What is compiled here and for how long depends on the machine and on what ran before."""
-    monkeypatch.setattr("fedmpi.local.announcing._speak", lambda text: None)
+    monkeypatch.setattr("fedmpi.local.jit.announcing._speak", lambda text: None)

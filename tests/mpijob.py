@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedmpi.cli import jobs
 from fedmpi.cli.jobs import mpiexec
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED_OUT = 124

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 import fedmpi as fm
-from fedmpi.language.dtypes import kind
+from fedmpi.language.types.dtypes import kind
 
 DTYPES = [
     np.float32, np.float32, np.int32, np.float64, np.int64, np.uint8, np.int8, np.uint64, np.bool_, np.str_,

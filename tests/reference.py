@@ -19,8 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import fedmpi as fm
-from fedmpi.language import applying
-from fedmpi.language.table import OPERATORS, Operator
+from fedmpi.language.operators.table import OPERATORS, Operator
 
 # A mark, and what stands between it and its end.
 MARK = re.compile(
@@ -30,12 +29,6 @@ MARK = re.compile(
 )
 PAGES = Path(__file__).parents[1] / "docs"
 NOTEBOOKS = PAGES.parent / "jobs" / "notebooks"
-TAKEN = {
-    applying.as_value: "a value or a constant",
-    applying.as_placed: "a value, placed as the type says; a struct of values at one placement is zipped",
-    applying.as_function: "a computation",
-    applying.as_placement: "`fm.CLIENTS` or `fm.SERVER`",
-}
 # They take whatever stands for a decorator's forms; their docstrings say which.
 DECORATORS = (fm.federated_computation, fm.numba_computation, fm.python_computation)
 
@@ -165,8 +158,7 @@ def _taken(row: Operator) -> dict[str, str]:
     """Return what each parameter of an operator takes."""
     taken = {}
     for name, parameter in inspect.signature(row.rule).parameters.items():
-        how, *more = parameter.annotation.__metadata__
-        words = "a sequence, or one at each place" if "pointwise" in more else TAKEN[how]
+        words = row.takes[name].value
         taken[name] = words if parameter.default is parameter.empty else f"{words}; it may be left out"
     return taken
 

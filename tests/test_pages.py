@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fedmpi.language.table import OPERATORS
+from fedmpi.language.operators.table import OPERATORS
 from tests import pages, reference
 from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
 

@@ -120,7 +120,7 @@ def test_named_files_exist():
     for name in (
         "jobs/tutorial.sbatch",
         "fedmpi/tutorial.py",
-        "fedmpi/language/operators.py",
+        "fedmpi/language/operators/federated.py",
         "LICENSE",
         "CHANGELOG.md",
     ):

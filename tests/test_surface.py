@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 
 import fedmpi as fm
-from fedmpi.language.table import OPERATORS
+from fedmpi.language.operators.table import OPERATORS
 from tests.mpijob import ROOT
 
 NAMES = """

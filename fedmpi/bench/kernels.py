@@ -12,7 +12,7 @@ import fedmpi as fm
 from fedmpi.bench import by_hand, programs, workloads
 from fedmpi.bench.rows import Row, Target
 from fedmpi.bench.suite import Suite, difference, running
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi.comm import Communicator
 
 GROUP = "kernels"
 FEATURES, CLASSES, RATE = 784, 10, 0.1

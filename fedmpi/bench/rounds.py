@@ -14,7 +14,7 @@ import fedmpi as fm
 from fedmpi.bench import by_hand, programs, workloads
 from fedmpi.bench.rows import Row, Target
 from fedmpi.bench.suite import Action, Reduction, Suite, difference, running
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi.comm import Communicator
 
 GROUP = "round"
 FEATURES, CLASSES = 784, 10

@@ -12,7 +12,7 @@ import fedmpi as fm
 from fedmpi.bench import million, programs, workloads
 from fedmpi.bench.rows import Row, Target, Times
 from fedmpi.bench.suite import Reduction, Suite, difference, running
-from fedmpi.runtime.ownership import assign
+from fedmpi.runtime.arguments.ownership import assign
 
 GROUP = "scale"
 FEATURES, CLASSES, RATE = 4, 2, 0.1  # a model of ten parameters

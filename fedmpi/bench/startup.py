@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedmpi.bench.rows import Row, Target, Times
 from fedmpi.bench.suite import Suite
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 GROUP = "startup"
 RANKS, LIMIT = 3, 300  # seconds until a job is given up

@@ -14,7 +14,7 @@ import numpy as np
 import fedmpi as fm
 from fedmpi.bench.rows import Row, Target, Times
 from fedmpi.data import Mnist
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi.comm import Communicator
 
 Action = Callable[[], Any]
 Reduction = Literal["exact", "float64", "fast"]

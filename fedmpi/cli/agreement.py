@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmpi.cli.errors import CommandError
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi.comm import Communicator
 
 
 def agree(comm: Communicator, problem: str, error: type[Exception] = CommandError) -> None:

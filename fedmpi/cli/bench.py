@@ -30,7 +30,7 @@ from fedmpi.cli.output import write
 if TYPE_CHECKING:
     from fedmpi.bench.suite import Suite
     from fedmpi.data import Mnist
-    from fedmpi.runtime.comm import Communicator
+    from fedmpi.runtime.mpi.comm import Communicator
 
 SUMMARY = "measure figures next to yardsticks from the same run"
 GROUPS = {
@@ -73,7 +73,7 @@ def _repeats(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Measure on the ranks of this job; raises CommandError if something is missing or results disagree."""
     from fedmpi.cli.agreement import agree
-    from fedmpi.runtime.comm import Communicator
+    from fedmpi.runtime.mpi.comm import Communicator
 
     comm = Communicator.open()
     agree(comm, _writable(options.json) if comm.rank == 0 and options.json is not None else "")
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _suite(comm: Communicator, mnist: Mnist, options: argparse.Namespace) -> Suite:
     from fedmpi.bench import suite as suites
-    from fedmpi.local.compiled import prepare_numba
+    from fedmpi.local.loops.compiled import prepare_numba
 
     prepare_numba()  # one thread for every BLAS: the yardsticks' too
     repeats = options.repeats or (suites.REPEATS_QUICK if options.quick else suites.REPEATS)

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any
 
 from fedmpi.cli.output import is_first, write
-from fedmpi.runtime import cores, launch
+from fedmpi.runtime.mpi import cores, launch
 from fedmpi.version import __version__
 
 SUMMARY = "versions, MPI library, ranks, hosts, cores and threads"
@@ -46,7 +46,7 @@ def _collect() -> tuple[str, list[dict[str, Any]]]:
     """Return the MPI library's text and, on rank 0, what each rank says of itself (collective)."""
     import numpy as np
 
-    from fedmpi.runtime.comm import Communicator
+    from fedmpi.runtime.mpi.comm import Communicator
 
     comm = Communicator.open()
     own = json.dumps(about_rank(comm.rank)).encode()
@@ -56,7 +56,7 @@ def _collect() -> tuple[str, list[dict[str, Any]]]:
 
 def about_rank(rank: int) -> dict[str, Any]:
     """Return what one process knows of itself: host, cores, threads, versions, cache folder."""
-    from fedmpi.local.cache_folder import folder
+    from fedmpi.local.jit.cache_folder import folder
 
     cache = folder()
     return {
@@ -87,7 +87,7 @@ def _threads() -> dict[str, int]:
         import numba
         from threadpoolctl import threadpool_info
 
-        from fedmpi.local.compiled import prepare_numba
+        from fedmpi.local.loops.compiled import prepare_numba
 
         prepare_numba()
         counts["Numba"] = int(numba.get_num_threads())

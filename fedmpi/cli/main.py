@@ -15,8 +15,8 @@ from typing import IO, Any, NoReturn
 from fedmpi.cli import bench, info, run, tutorial, verify
 from fedmpi.cli.errors import CommandError, UsageError
 from fedmpi.cli.output import is_first
-from fedmpi.runtime import launch
-from fedmpi.runtime.stdout import fit_all
+from fedmpi.runtime.mpi import launch
+from fedmpi.runtime.mpi.stdout import fit_all
 from fedmpi.version import __version__
 
 DONE, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 
 def is_first() -> bool:

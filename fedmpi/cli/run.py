@@ -24,9 +24,11 @@ from pathlib import Path
 from types import TracebackType
 
 from fedmpi.cli.errors import UsageError
-from fedmpi.runtime import comm as mpi
-from fedmpi.runtime import exits, failures, forked, launch, log, stderr
-from fedmpi.runtime.library import BEFORE_ABORT
+from fedmpi.local.attributes import trace_of
+from fedmpi.runtime.collective import exits
+from fedmpi.runtime.mpi import comm as mpi
+from fedmpi.runtime.mpi import forked, launch, log, stderr
+from fedmpi.runtime.mpi.library import BEFORE_ABORT
 
 SUMMARY = "run a script on all ranks, with the output of rank 0 only"
 # What stands between this file and the script's own code in a traceback.
@@ -173,7 +175,7 @@ def _on_thread_exception(args: threading.ExceptHookArgs, /) -> None:
         return
     name = args.thread.name if args.thread is not None else "?"
     error = args.exc_value if args.exc_value is not None else args.exc_type()
-    text = failures.trace_of(error)
+    text = trace_of(error)
     opened, started = mpi.opened(), launch.detect()
     rank = opened[0].rank if opened else started.rank if started is not None else 0
     stderr.say(rank, f"Exception in thread {name}; this ends the job\n{text}")

@@ -25,11 +25,11 @@ from fedmpi.cli import published
 from fedmpi.cli.errors import UsageError
 from fedmpi.cli.output import Progress, write
 from fedmpi.cli.run import add_log, open_log
-from fedmpi.local.debugging import compiler_problem
+from fedmpi.local.jit.debugging import compiler_problem
 
 if TYPE_CHECKING:
     from fedmpi.data import Mnist
-    from fedmpi.runtime.comm import Communicator
+    from fedmpi.runtime.mpi.comm import Communicator
 
 SUMMARY = "the tutorial on real MNIST, its numbers next to the published ones"
 STEPS_BESIDE_ROUNDS = 13
@@ -89,7 +89,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 def run(options: argparse.Namespace) -> int:
     """Run the tutorial on the ranks of this job; raises CommandError if something is missing, damaged or different."""
     from fedmpi.cli.agreement import agree
-    from fedmpi.runtime.comm import Communicator
+    from fedmpi.runtime.mpi.comm import Communicator
 
     comm = Communicator.open()
     server = comm.rank == 0
@@ -257,7 +257,7 @@ class Training:
 @contextlib.contextmanager
 def _observed(module: ModuleType, name: str, *, hashed: bool) -> Iterator[Training]:
     """Let the module's computation note the seconds, and the hash of the result, of each call in what this gives."""
-    from fedmpi.runtime import records
+    from fedmpi.runtime import watch
 
     computation, training = getattr(module, name), Training()
 
@@ -266,7 +266,7 @@ def _observed(module: ModuleType, name: str, *, hashed: bool) -> Iterator[Traini
         result = computation(*args)
         training.seconds.append(time.perf_counter() - started)
         if hashed:
-            training.model = records.sha256(result, computation.type_signature.result)[: records.HEX_DIGITS]
+            training.model = watch.sha256(result, computation.type_signature.result)[: watch.HEX_DIGITS]
         return result
 
     setattr(module, name, observed)

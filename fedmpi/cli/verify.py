@@ -27,7 +27,7 @@ from fedmpi.cli import jobs
 from fedmpi.cli.errors import CommandError, UsageError
 from fedmpi.cli.output import write
 from fedmpi.cli.run import add_program, program_words
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 SUMMARY = "run a program on several numbers of ranks and compare all results bit by bit"
 TAIL = 30  # lines of a failed run's output

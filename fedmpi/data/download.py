@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedmpi.local.cache_folder import folder as folder_of_code
+from fedmpi.local.jit.cache_folder import folder as folder_of_code
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

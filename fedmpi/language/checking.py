@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Mapping
 
 from fedmpi.language.errors import TypeNotAssignableError, TypingError
-from fedmpi.language.expressions import (
+from fedmpi.language.operators.table import OPERATORS
+from fedmpi.language.tree.expressions import (
     Apply,
     Block,
     Call,
@@ -19,7 +20,6 @@ from fedmpi.language.expressions import (
     Struct,
     show,
 )
-from fedmpi.language.table import OPERATORS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 
 Names = Mapping[str, Type]

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
-from fedmpi.language.containers import rebuild, unpack
-from fedmpi.language.expressions import Apply, Expr, walk
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tree.expressions import Apply, Expr, walk
 from fedmpi.language.types import (
     FederatedType,
     FunctionType,
@@ -20,6 +19,8 @@ from fedmpi.language.types import (
     Type,
     type_contains,
 )
+from fedmpi.language.types.containers import unpack
+from fedmpi.language.types.presenting import rebuild
 
 Predicate = Callable[[Type], bool]
 Transform = Callable[[Type], tuple[Type, bool]]
@@ -139,7 +140,7 @@ def _like(type_: StructType, parts: list[Any]) -> Any:
 
 
 def computation_contains(computation: Computation, predicate: Callable[[Expr], bool]) -> bool:
-    """Say whether the predicate holds for a node of the computation's tree (see `fedmpi.language.expressions`)."""
+    """Say whether the predicate holds for a node of the computation's tree (see `fedmpi.language.tree.expressions`)."""
     return any(map(predicate, walk(computation.expression)))
 
 

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
-from fedmpi.language.expressions import Kernel
-from fedmpi.language.parameters import bind_parameter, decorator
 from fedmpi.language.source import definition_location, function_name
-from fedmpi.language.to_type import read_type
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tracing.parameters import bind_parameter, decorator
+from fedmpi.language.tree.expressions import Kernel
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
-from fedmpi.local.bodies import NumbaBody, PythonBody
-from fedmpi.local.debugging import debugging
-from fedmpi.local.freezing import still
-from fedmpi.local.infer import infer_result
-from fedmpi.local.numbers import refuse_more_than_numbers
-from fedmpi.local.randomness import uses_random
+from fedmpi.language.types.to_type import read_type
+from fedmpi.local.columns.numbers import refuse_more_than_numbers
+from fedmpi.local.computations.bodies import NumbaBody, PythonBody
+from fedmpi.local.computations.infer import infer_result
+from fedmpi.local.computations.randomness import uses_random
+from fedmpi.local.jit.debugging import debugging
+from fedmpi.local.jit.freezing import still
 from fedmpi.local.value_errors import ArgumentError
 
 
@@ -41,7 +41,6 @@ def _numba(
 
     Raises `TypeError` where the body is defined if Numba cannot compile it (in debug mode where it is first compiled).
     """
-    from fedmpi.local import store  # noqa: F401  # before probes compile what the body calls: see `store.SerialNumbers`
 
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
@@ -57,7 +56,8 @@ def _numba(
         constants = [*given, *keywords.values(), *(plain.__defaults__ or ())]
         for constant in constants:
             refuse_more_than_numbers(constant, "numbers")
-        body = NumbaBody(plain, FunctionType(bound.type, declared), bound.fields, name, where, boundscheck=boundscheck)
+        type_ = FunctionType(bound.type, declared)
+        body = NumbaBody(plain, type_, bound.fields, name, where, boundscheck=boundscheck, translate=_translated)
     except ArgumentError as error:
         raise TypeError(f"{name}: {error}\n  at {where}") from None
     body.parameters, body.given = bound.names, tuple(map(still, given))
@@ -68,6 +68,12 @@ def _numba(
     if not debugging():
         body.compile()
     return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
+
+
+def _translated(body: NumbaBody) -> Any:
+    from fedmpi.local.loops.compiled import CompiledFunction  # which loads Numba
+
+    return CompiledFunction(body, body.type.parameter, body.type.result, body.name)
 
 
 def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tuple[Any, ...], dict[str, Any]]:

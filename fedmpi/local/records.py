@@ -2,8 +2,8 @@
 
 A record is a named tuple whose elements can also be reached by name in brackets, so that ``model.weights``,
 ``model["weights"]``, ``model[0]`` and ``weights, bias = model`` all work, in Python and in compiled code alike
-(`fedmpi.local.numba_types` teaches Numba the brackets).  Any string may name an element; one that is no identifier is
-reached through the brackets only.
+(`fedmpi.local.typed.numba_types` teaches Numba the brackets).  Any string may name an element; one that is no
+identifier is reached through the brackets only.
 """
 
 from __future__ import annotations

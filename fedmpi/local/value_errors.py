@@ -1,4 +1,4 @@
-"""What is wrong with a value: the errors of `fedmpi.local.values` and of compiled code, and the words for values."""
+"""What is wrong with a value: the errors of checks and of compiled code, and the words for values."""
 
 from __future__ import annotations
 

@@ -7,6 +7,6 @@ from fedmpi.runtime.context import client_data_from_arrays as client_data_from_a
 from fedmpi.runtime.context import is_server as is_server
 from fedmpi.runtime.context import plan as plan
 from fedmpi.runtime.context import replicate as replicate
-from fedmpi.runtime.drawing import draw as draw
-from fedmpi.runtime.explanation import explain as explain
 from fedmpi.runtime.reference import ReferenceContext as ReferenceContext
+from fedmpi.runtime.show.drawing import draw as draw
+from fedmpi.runtime.show.explanation import explain as explain

@@ -12,10 +12,10 @@ from collections.abc import Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any
 
-from fedmpi.language.computation import Computation
-from fedmpi.language.context import Context, Installable, check_context, current_context, get_context_stack
 from fedmpi.language.source import called_at, user_location
-from fedmpi.runtime import line
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tracing.context import Context, Installable, check_context, current_context, get_context_stack
+from fedmpi.runtime.mpi import line
 
 __all__ = ["AsyncCall", "AsyncContext", "blocking"]
 

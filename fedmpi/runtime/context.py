@@ -9,42 +9,44 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation, PolymorphicComputation
-from fedmpi.language.containers import rebuild
-from fedmpi.language.context import Installable, current_context
-from fedmpi.language.expressions import Kernel, free
-from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.source import user_location
-from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
-from fedmpi.local.client_data import ClientData
-from fedmpi.local.codegen import Parts
-from fedmpi.local.columns import pack
-from fedmpi.local.debugging import check_compiler, debugging
-from fedmpi.local.functions import concrete, local_function
-from fedmpi.local.interpret import Interpreter
-from fedmpi.local.storage import check_storage
-from fedmpi.local.values import ArgumentError, describe, normalise, present, struct_parts
-from fedmpi.runtime import alike, forked, line, records
-from fedmpi.runtime import replicate as replication
-from fedmpi.runtime.arguments import check, check_ranks_known, parts_of, refuse
+from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
+from fedmpi.language.tracing.context import Installable, current_context
+from fedmpi.language.tree.expressions import Kernel, free
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
+from fedmpi.language.types.placements import CLIENTS, SERVER
+from fedmpi.language.types.presenting import rebuild
+from fedmpi.local.columns.client_data import ClientData
+from fedmpi.local.columns.column import pack
+from fedmpi.local.columns.storage import check_storage
+from fedmpi.local.columns.values import ArgumentError, describe, normalise, present, struct_parts
+from fedmpi.local.jit.debugging import check_compiler, debugging
+from fedmpi.local.loops.codegen import Parts
+from fedmpi.local.loops.functions import concrete, local_function
+from fedmpi.local.loops.interpret import Interpreter
+from fedmpi.runtime import watch
+from fedmpi.runtime.arguments import replicate as replication
+from fedmpi.runtime.arguments.checks import check, check_ranks_known, parts_of
+from fedmpi.runtime.arguments.from_arrays import NAME, from_arrays
+from fedmpi.runtime.arguments.ownership import hosts
+from fedmpi.runtime.arguments.placeholder import Placeholder
+from fedmpi.runtime.arguments.placing import check_list, member_type, pack_owned
 from fedmpi.runtime.asynchronous import blocking
-from fedmpi.runtime.client_data import check_list, member_type, pack_owned
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.collective import alike
+from fedmpi.runtime.collective.failures import annotated, noted, refuse
+from fedmpi.runtime.collective.header import UNKNOWN
+from fedmpi.runtime.collective.machines import compare
+from fedmpi.runtime.collective.rounds import Round
 from fedmpi.runtime.executor import Execution
-from fedmpi.runtime.failures import annotated, noted
-from fedmpi.runtime.from_arrays import NAME, from_arrays
-from fedmpi.runtime.functions import as_computation, function_value, present_with_functions
-from fedmpi.runtime.header import UNKNOWN
-from fedmpi.runtime.launch import LaunchError
-from fedmpi.runtime.library import initialise
-from fedmpi.runtime.machines import compare
-from fedmpi.runtime.nonfinite import NONFINITE
-from fedmpi.runtime.ownership import hosts
-from fedmpi.runtime.placeholder import Placeholder
-from fedmpi.runtime.plan import Node, Plan, build, contains, has_placements
-from fedmpi.runtime.program import Program
-from fedmpi.runtime.reduction import MODES
-from fedmpi.runtime.rounds import Round
+from fedmpi.runtime.mpi import forked, line
+from fedmpi.runtime.mpi.comm import Communicator
+from fedmpi.runtime.mpi.launch import LaunchError
+from fedmpi.runtime.mpi.library import initialise
+from fedmpi.runtime.plan.function_values import as_computation, function_value, present_with_functions
+from fedmpi.runtime.plan.plan import Node, Plan, build, has_placements
+from fedmpi.runtime.plan.reduction import MODES
+from fedmpi.runtime.stage.nonfinite import NONFINITE
+from fedmpi.runtime.stage.program import Program
 
 
 class MpiContext(Installable):
@@ -111,12 +113,12 @@ class MpiContext(Installable):
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument (collective if the computation has placements)."""
-        if not records.watching():
+        if not watch.watching():
             return self._invoke(computation, argument, resident)
-        with records.Watch(computation) as watch:
+        with watch.Watch(computation) as record:
             result = self._invoke(computation, argument, resident)
             comm = self.comm if self._is_placed(computation) else None
-            watch.returned(result, None if comm is None else comm.call, comm)
+            record.returned(result, None if comm is None else comm.call, comm)
         return result
 
     def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
@@ -285,7 +287,7 @@ def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData
     ``type_`` is the type of one client's value (or ``{T}@CLIENTS``).  The result is an argument for any
     ``{T}@CLIENTS``; what is packed is never copied or sent again.  ``storage`` says how floats are kept: "auto"
     (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
-    (see `fedmpi.local.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
+    (see `fedmpi.local.columns.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
     """
     return _machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
 

@@ -9,80 +9,52 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from fedmpi.language.placements import CLIENTS
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
-from fedmpi.local.client_data import ClientData, Ranks
-from fedmpi.local.columns import Column
-from fedmpi.local.functions import concrete
-from fedmpi.local.interpret import Interpreter
-from fedmpi.local.messages import from_bytes, to_bytes
-from fedmpi.local.selections import take
-from fedmpi.runtime import alike, debugging, failures
-from fedmpi.runtime.aggregate import aggregate
-from fedmpi.runtime.arguments import (
+from fedmpi.language.types.placements import CLIENTS
+from fedmpi.local.columns.client_data import ClientData, Ranks
+from fedmpi.local.columns.column import Column
+from fedmpi.local.columns.messages import from_bytes, to_bytes
+from fedmpi.local.columns.taking import take
+from fedmpi.local.loops.functions import concrete
+from fedmpi.local.loops.interpret import Interpreter
+from fedmpi.runtime.arguments.checks import (
     check,
     check_data,
     client_count,
     common_cohort,
     common_count,
-    label,
     pack_members,
     parts_of,
 )
-from fedmpi.runtime.client_data import moved
-from fedmpi.runtime.clients import ClientWork
-from fedmpi.runtime.comm import Communicator
-from fedmpi.runtime.folding import BLOCKS, blocks_of, is_whole
-from fedmpi.runtime.header import UNKNOWN
-from fedmpi.runtime.limits import limits_of
-from fedmpi.runtime.log import logger
-from fedmpi.runtime.nonfinite import Found, tell
-from fedmpi.runtime.ownership import assign, assign_blocks
-from fedmpi.runtime.plan import SECURE_SUMS, Node, Stage, reduction_of
-from fedmpi.runtime.program import Program, closed, leaf_shapes
-from fedmpi.runtime.reduction import Layout, Reduction
-from fedmpi.runtime.rounds import NOTHING, Round, Words
-from fedmpi.runtime.sizes import works
+from fedmpi.runtime.arguments.ownership import assign, assign_blocks
+from fedmpi.runtime.arguments.placing import moved
+from fedmpi.runtime.arguments.sizes import works
+from fedmpi.runtime.collective import alike, failures
+from fedmpi.runtime.collective.header import UNKNOWN
+from fedmpi.runtime.collective.rounds import NOTHING, Words
+from fedmpi.runtime.mpi.log import logger
+from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
+from fedmpi.runtime.plan.plan import Node, Stage, reduction_of
+from fedmpi.runtime.plan.reduction import Layout, Reduction
+from fedmpi.runtime.stage import debug_mode as debugging
+from fedmpi.runtime.stage.aggregate import aggregate
+from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.clients import ClientWork
+from fedmpi.runtime.stage.nonfinite import tell
+from fedmpi.runtime.stage.program import closed, leaf_shapes
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
 REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
 
 
-class Execution(Round):
-    """The state of one call on one rank."""
-
-    def __init__(
-        self, comm: Communicator, program: Program, hosts: list[int], num_clients: int | None, *, stays: bool = False
-    ) -> None:
-        super().__init__(comm, program.plan.name)
-        self.program, self.plan, self.hosts = program, program.plan, hosts
-        self.stays = stays  # results at the clients are not gathered
-        self.num_clients = num_clients
-        self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
-        self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
-        self.mine: Rows = np.empty(0, dtype=np.int64)
-        self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
-        self.owner: Ranks = np.empty(0, dtype=np.uint8)
-        self.cohort: Rows | None = None  # the indices of all clients, None where they are 0, 1, 2, …
-        self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
-        self.not_finite: Found = []  # on rank 0
-        self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
-        self.blocks_are_whole = True
-
-    @property
-    def per_client_names(self) -> list[str]:
-        """The names of the arguments at the clients."""
-        return [label(node.detail) for node in self.plan.inputs if node.per_client]
-
-    def who(self, number: int, arguments: Sequence[str] = ()) -> str:
-        """Return what a client is called in texts."""
-        return failures.who(number, arguments, self.cohort)
+class Execution(Call):
+    """One call on one rank, from its arguments to its results."""
 
     def run(self, argument: Any) -> None:
         """Run all stages; afterwards `values` holds what the result is made of."""
@@ -222,37 +194,12 @@ class Execution(Round):
         for stage in self.plan.stages:
             self.limits(stage)
 
-    def limits(self, stage: Stage) -> list[int]:
-        """Return the greatest numbers that a client may add to the secure sums of a stage, tensor by tensor."""
-        limits: list[int] = []
-        for node in stage.reductions:
-            if node.op in SECURE_SUMS:
-                given = concrete(node.inputs[1], self.values.__getitem__)
-                try:
-                    limits += limits_of(node.op, given, node.inputs[0].member, self.num_clients or 0)
-                except ValueError as error:
-                    raise failures.annotated(error, f"{self.name} at {node.where}") from error
-        return limits
-
     # --- down: server work, header or word, payload ---
 
     def serve(self, stage: Stage) -> None:
         """Run the server's part of a stage (rank 0)."""
         for node in stage.server:
             self.values[node] = self.program.checked(node, self.server_value(node))
-
-    def server_value(self, node: Node) -> Any:
-        resolve = self.values.__getitem__
-        match node.op:
-            case "select":
-                return resolve(node.inputs[0])[node.detail]
-            case "federated_map" | "federated_eval":
-                argument = concrete(node.inputs[1], resolve) if node.op == "federated_map" else None
-                try:
-                    return self.program.function(node).bound(resolve)(argument)
-                except Exception as error:
-                    raise failures.annotated(error, f"{self.name}: {node.op} at the server, {node.where}") from error
-        return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side
 
     def descend(self, level: int, stage: Stage) -> None:
         """Tell all ranks how the server is and send them what it broadcasts."""
@@ -326,7 +273,7 @@ class Execution(Round):
             self.attempt(functools.partial(work.add_members, sums))
             words = self.agree(sums.words(self.num_clients or 0))
         if sums.layout.secure:
-            from fedmpi.runtime.secure import hide
+            from fedmpi.runtime.stage.secure import hide
 
             hide(self.comm, sums, self.owner, self.hosts)
         sums.reduce(self.comm, words)

@@ -11,27 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.computation import Computation
-from fedmpi.language.containers import rebuild
-from fedmpi.language.context import Installable
-from fedmpi.language.expressions import Apply, Kernel, Select, call_closure, evaluate
-from fedmpi.language.expressions import Closure as ClosureValue
-from fedmpi.language.placements import CLIENTS
 from fedmpi.language.source import user_location
-from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type
-from fedmpi.local.client_data import ClientData, Indices
-from fedmpi.local.columns import PackedSequence, pack
-from fedmpi.local.debugging import debugging
-from fedmpi.local.interpret import Interpreter
-from fedmpi.local.values import ArgumentError, present
-from fedmpi.local.weights import check_weight
-from fedmpi.runtime import debugging as debug_checks
-from fedmpi.runtime import failures, records, reference_sums
-from fedmpi.runtime.arguments import check, client_count, common_cohort, common_count, label, parts_of, refuse
-from fedmpi.runtime.functions import as_computation, function_value
-from fedmpi.runtime.limits import limits_of
-from fedmpi.runtime.nonfinite import NONFINITE, Found, tell
-from fedmpi.runtime.plan import contains, has_placements
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tracing.context import Installable
+from fedmpi.language.tree.expressions import Apply, Kernel, Select, call_closure, evaluate
+from fedmpi.language.tree.expressions import Closure as ClosureValue
+from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type, contains
+from fedmpi.language.types.placements import CLIENTS
+from fedmpi.language.types.presenting import rebuild
+from fedmpi.local.columns.client_data import ClientData, Indices
+from fedmpi.local.columns.column import PackedSequence, pack
+from fedmpi.local.columns.values import ArgumentError, present
+from fedmpi.local.jit.debugging import debugging
+from fedmpi.local.loops.interpret import Interpreter
+from fedmpi.local.sums.weights import check_weight
+from fedmpi.runtime import reference_sums, watch
+from fedmpi.runtime.arguments.checks import check, client_count, common_cohort, common_count, label, parts_of
+from fedmpi.runtime.collective import failures
+from fedmpi.runtime.collective.failures import refuse
+from fedmpi.runtime.plan.function_values import as_computation, function_value
+from fedmpi.runtime.plan.plan import has_placements
+from fedmpi.runtime.stage import debug_mode as debug_checks
+from fedmpi.runtime.stage.limits import limits_of
+from fedmpi.runtime.stage.nonfinite import NONFINITE, Found, tell
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,13 @@ class ReferenceContext(Installable):
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
         """Return the computation's result for a Python argument."""
-        if not records.watching():
+        if not watch.watching():
             return self._invoke(computation, argument, resident)
-        with records.Watch(computation) as watch:
+        with watch.Watch(computation) as record:
             result = self._invoke(computation, argument, resident)
             placed = has_placements(computation)
             self._placed_calls += placed
-            watch.returned(result, self._placed_calls if placed else None)
+            record.returned(result, self._placed_calls if placed else None)
         return result
 
     def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
@@ -100,13 +102,13 @@ class ReferenceContext(Installable):
                 raise failures.noted(error)  # noqa: B904  # the same error
             raise failures.annotated(error, computation.name) from error
         finally:
-            if semantics.not_finite and records.is_first():
+            if semantics.not_finite and watch.is_first():
                 tell(semantics.not_finite, f"{computation.name} at {user_location()}", cohort)
         return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
-        from fedmpi.runtime.client_data import pack_all
+        from fedmpi.runtime.arguments.placing import pack_all
 
         return pack_all(values, type_, storage)
 
@@ -114,13 +116,13 @@ class ReferenceContext(Installable):
         self, arrays: Any, offsets: Any, type_: Any, batch_size: int | None = None, *, storage: str = "auto"
     ) -> ClientData:
         """Keep views of the arrays; see `fm.client_data_from_arrays`."""
-        from fedmpi.runtime.from_arrays import from_arrays
+        from fedmpi.runtime.arguments.from_arrays import from_arrays
 
         return from_arrays(arrays, offsets, type_, batch_size, storage)
 
     def replicate(self, value: Any) -> Any:
         """Return the value as several ranks would get it."""
-        from fedmpi.runtime.replicate import packed, unpacked
+        from fedmpi.runtime.arguments.replicate import packed, unpacked
 
         return unpacked(packed(value), value)
 

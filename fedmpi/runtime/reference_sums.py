@@ -1,4 +1,4 @@
-"""Sums and means straight from their definitions: the oracle of `fedmpi.runtime.accumulator`, with nothing in common.
+"""Sums and means straight from their definitions: the oracle of the accumulator, with nothing in common.
 
 The sum of floating-point terms is the true sum, by `math.fsum` or fractions, rounded once to its type.  A mean is the
 sum of the weighted terms in float64, over the sum of the weights in float64, then cast.  Integers are Python's.
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
-from fedmpi.runtime import failures
-from fedmpi.runtime.nonfinite import NotFinite
+from fedmpi.runtime.collective import failures
+from fedmpi.runtime.stage.nonfinite import NotFinite
 
 Terms = np.ndarray[Any, np.dtype[np.float64]]
 # Bits after the leading one, exponents of the least and of the first too large number: IEEE 754-2008, table 3.5.

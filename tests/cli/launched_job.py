@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 import fedmpi as fm
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 WAY = sys.argv[1]
 started = launch.detect()

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 import fedmpi as fm
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 F32 = np.float32
 WAY = sys.argv[1]

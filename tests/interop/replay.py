@@ -7,8 +7,8 @@ from federated_language import framework
 
 import fedmpi as fm
 from fedmpi.interop import federated_language as bridge
-from fedmpi.language.arithmetic import OPERATORS
-from fedmpi.language.expressions import Apply, Block, Call, Kernel, Lambda, Literal, Ref, Select, Struct
+from fedmpi.language.operators.arithmetic import OPERATORS
+from fedmpi.language.tree.expressions import Apply, Block, Call, Kernel, Lambda, Literal, Ref, Select, Struct
 
 ARITHMETIC = {name for name in OPERATORS if not name.startswith(("federated_", "sequence_"))}
 PLACEMENTS = {fm.CLIENTS: fl.CLIENTS, fm.SERVER: fl.SERVER}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fedmpi.language as fm
-from fedmpi.language import context
 from fedmpi.language.checking import check
+from fedmpi.language.tracing import context
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER

@@ -154,7 +154,7 @@ def test_infer_cardinalities():
 
 
 def test_what_a_computation_contains():
-    from fedmpi.language.expressions import Lambda
+    from fedmpi.language.tree.expressions import Lambda
 
     plain = fm.federated_computation(lambda x: fm.federated_sum(x), fm.FederatedType(i32, C))
     secure = fm.federated_computation(lambda x: fm.federated_secure_sum(x, 10), fm.FederatedType(i32, C))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import fedmpi.language as fm
 from fedmpi.language.checking import check
-from fedmpi.language.expressions import free
-from fedmpi.language.table import OPERATORS
+from fedmpi.language.operators.table import OPERATORS
+from fedmpi.language.tree.expressions import free
 from tests.language.written import C, S, Writer, f32, fc, identity, write
 from tests.nightly import examples
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import fedmpi.language as fm
-from fedmpi.language import operators
 from fedmpi.language.checking import check
-from fedmpi.language.expressions import Apply, Block, Lambda
-from fedmpi.language.table import OPERATORS
+from fedmpi.language.operators import federated as operators
+from fedmpi.language.operators.table import OPERATORS
+from fedmpi.language.tree.expressions import Apply, Block, Lambda
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fedmpi.language as fm
-from fedmpi.language.containers import rebuild, unpack
+from fedmpi.language.types.containers import unpack
+from fedmpi.language.types.presenting import rebuild
 
 T = fm.TensorType
 

@@ -9,8 +9,8 @@ import pytest
 
 import fedmpi.language as fm
 from fedmpi.language.checking import check
-from fedmpi.language.expressions import free
-from fedmpi.language.scopes import current_scope, entered
+from fedmpi.language.tree.expressions import free
+from fedmpi.language.tree.scopes import current_scope, entered
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER

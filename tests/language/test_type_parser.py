@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedmpi.language as fm
-from fedmpi.language.dtypes import DTYPES
+from fedmpi.language.types.dtypes import DTYPES
 from tests.language.test_type_laws import law
 
 C, S = fm.CLIENTS, fm.SERVER

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fedmpi.language as fm
-from fedmpi.language.types import RESERVED_NAMES, type_contains
+from fedmpi.language.types import type_contains
+from fedmpi.language.types.classes import RESERVED_NAMES
 
 C, S = fm.CLIENTS, fm.SERVER
 Seq, Fed, Fn, St, T = fm.SequenceType, fm.FederatedType, fm.FunctionType, fm.StructType, fm.TensorType

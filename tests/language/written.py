@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fedmpi.language as fm
-from fedmpi.language.dtypes import kind
+from fedmpi.language.types.dtypes import kind
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER

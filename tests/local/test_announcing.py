@@ -9,9 +9,9 @@ import time
 import pytest
 from numba.core.event import trigger_event
 
-from fedmpi.local import announcing
-from fedmpi.local.announcing import announced, waiting
-from fedmpi.runtime import launch, log
+from fedmpi.local.jit import announcing
+from fedmpi.local.jit.announcing import announced, waiting
+from fedmpi.runtime.mpi import launch, log
 
 SHORT, LONG = 0.05, 0.3
 

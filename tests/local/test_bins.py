@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedmpi.local import bins, rounding
-from fedmpi.local.weights import check_weight
+from fedmpi.local.sums import bins, rounding
+from fedmpi.local.sums.weights import check_weight
 from tests import oracle
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local import cache
+from fedmpi.local.jit import cache
 
 pytestmark = pytest.mark.slow
 F32 = np.float32

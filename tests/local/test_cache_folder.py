@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from fedmpi.local import cache_folder
-from fedmpi.local.cache_folder import folder, locked, read, write
+from fedmpi.local.jit import cache_folder
+from fedmpi.local.jit.cache_folder import folder, locked, read, write
 
 UID = os.getuid()
 
@@ -196,7 +196,7 @@ def test_no_lock_is_waited_for_without_end(tmp_path, monkeypatch):
 CHILD = """
 import os, sys
 from pathlib import Path
-from fedmpi.local.cache_folder import locked
+from fedmpi.local.jit.cache_folder import locked
 read, write = os.pipe()
 with locked(Path(sys.argv[1])):
     child = os.fork()

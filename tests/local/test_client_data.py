@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmpi as fm
-from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import pack
-from fedmpi.local.shared_arrays import SharedArrays, batch_offsets
-from fedmpi.runtime.ownership import assign
+from fedmpi.local.columns.client_data import ClientData
+from fedmpi.local.columns.column import pack
+from fedmpi.local.columns.shared_arrays import SharedArrays, batch_offsets
+from fedmpi.runtime.arguments.ownership import assign
 
 F32 = np.float32
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 import fedmpi as fm
 from fedmpi.language.types import SequenceType, StructType, TensorType
-from fedmpi.local.columns import (
+from fedmpi.local.columns.column import (
     Column,
     PackedSequence,
     arity,
@@ -20,9 +20,9 @@ from fedmpi.local.columns import (
     offsets_of,
     pack,
 )
-from fedmpi.local.messages import from_bytes, to_bytes
-from fedmpi.local.selections import joined, take
-from fedmpi.local.values import normalise
+from fedmpi.local.columns.messages import from_bytes, to_bytes
+from fedmpi.local.columns.taking import joined, take
+from fedmpi.local.columns.values import normalise
 
 F32 = np.float32
 DTYPES = [np.bool_, np.int8, np.uint8, np.int32, np.uint64, np.float16, F32, np.float64, np.complex64, np.complex128]

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fedmpi as fm
-from fedmpi.language.expressions import evaluate
-from fedmpi.local.codegen import NotCompilable
-from fedmpi.local.compiled import CompiledFunction
-from fedmpi.local.functions import LocalFunction, local_function
-from fedmpi.local.interpret import Interpreter
-from fedmpi.local.values import normalise, present
+from fedmpi.language.tree.expressions import evaluate
+from fedmpi.local.columns.values import normalise, present
+from fedmpi.local.computations.bodies import NotCompilable
+from fedmpi.local.loops.compiled import CompiledFunction
+from fedmpi.local.loops.functions import LocalFunction, local_function
+from fedmpi.local.loops.interpret import Interpreter
 
 F32, F64, I32 = np.float32, np.float64, np.int32
 VECTOR = fm.TensorType(F32, [None])
@@ -287,7 +287,7 @@ def test_captured_symbols_are_arguments_of_the_compiled_loop():
 
 
 def _symbolic(value, argument, symbols):
-    from fedmpi.local.codegen import Parts
+    from fedmpi.local.loops.codegen import Parts
 
     if value is argument:
         return Parts(symbols, fm.StructType([s.type for s in symbols]))

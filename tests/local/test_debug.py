@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.debugging import debugging
+from fedmpi.local.jit.debugging import debugging
 from tests.mpijob import ROOT
 
 F32, I32 = np.float32, np.int32
@@ -73,7 +73,7 @@ def test_another_thread_is_not_in_the_block(debug):
 def test_the_environment(value, expected):
     env = {name: text for name, text in os.environ.items() if name != "FEDMPI_DEBUG"}
     env |= {"FEDMPI_DEBUG": value} if value is not None else {}
-    code = "from fedmpi.local.debugging import debugging; print(debugging())"
+    code = "from fedmpi.local.jit.debugging import debugging; print(debugging())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT, check=True, timeout=60
     )
@@ -97,7 +97,7 @@ def test_print_is_seen_once_for_each_call(capsys):
 
 
 def test_nothing_is_compiled(debug, monkeypatch):
-    from fedmpi.local import compiled
+    from fedmpi.local.loops import compiled
 
     monkeypatch.setattr(compiled, "compile_entry", None)
 

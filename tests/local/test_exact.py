@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.local import exact
+from fedmpi.local.sums import exact
 from tests import oracle
 
 

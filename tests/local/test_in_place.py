@@ -7,7 +7,7 @@ import pytest
 
 import fedmpi as fm
 from fedmpi import kernels
-from fedmpi.local.numba_bodies import can_consume
+from fedmpi.local.computations.numba_bodies import can_consume
 
 step = kernels.softmax_sgd_step
 

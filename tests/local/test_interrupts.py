@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.interrupts import is_of_handler, run
+from fedmpi.local.jit.interrupts import is_of_handler, run
 from tests.programs import AT_CLIENTS, AT_SERVER, F32
 
 SEQUENCE, I64 = fm.SequenceType(F32), np.int64

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.local import masks
+from fedmpi.local.sums import masks
 
 KEY = np.arange(32, dtype=np.uint8).view(np.uint32)
 

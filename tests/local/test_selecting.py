@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmpi.local.selecting import find_key
+from fedmpi.local.loops.met_keys import find_key
 
 
 @pytest.mark.parametrize("step", [1, 2, 1000, 2**16, 2**20])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.values import normalise
+from fedmpi.local.columns.values import normalise
 
 F32, F64, I32 = np.float32, np.float64, np.int32
 SEQUENCE = fm.SequenceType(F32)

@@ -23,7 +23,7 @@ from fedmpi.kernels import (
     softmax_sgd_step,
     softmax_sgd_step_into,
 )
-from fedmpi.local.probe import probe, probing
+from fedmpi.local.jit.probe import probe, probing
 
 ALL = [
     softmax_evaluate,

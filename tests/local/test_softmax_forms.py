@@ -20,7 +20,7 @@ from fedmpi.kernels import (
     softmax_sgd_step,
     softmax_sgd_step_into,
 )
-from fedmpi.local.sparse import Csr, Pixels
+from fedmpi.local.columns.sparse import Csr, Pixels
 
 pytestmark = pytest.mark.slow  # each form of rows and dtype is compiled
 

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 
 import fedmpi as fm
 from fedmpi.language.types import SequenceType
-from fedmpi.local import pixels, sparse
-from fedmpi.local.columns import PackedSequence, form, leaves, pack
-from fedmpi.local.messages import from_bytes, to_bytes
-from fedmpi.local.selections import joined, take
-from fedmpi.local.sparse import Csr, compressed, expanded
-from fedmpi.local.storage import STORAGES, NotBytes, chooses, stored, survey
+from fedmpi.local.columns import pixels, sparse
+from fedmpi.local.columns.column import PackedSequence, form, leaves, pack
+from fedmpi.local.columns.messages import from_bytes, to_bytes
+from fedmpi.local.columns.sparse import Csr, compressed, expanded
+from fedmpi.local.columns.storage import STORAGES, NotBytes, chooses, stored, survey
+from fedmpi.local.columns.taking import joined, take
 from tests.local.test_columns import same
 
 F32, F64 = np.float32, np.float64

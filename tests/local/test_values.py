@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedmpi as fm
-from fedmpi.local.columns import PackedSequence
-from fedmpi.local.given import as_given
-from fedmpi.local.values import ArgumentError, ShapeError, cast_result, describe, normalise, present
+from fedmpi.local.columns.column import PackedSequence
+from fedmpi.local.columns.values import ArgumentError, ShapeError, cast_result, describe, normalise, present
+from fedmpi.local.computations.given import as_given
 
 F32, I32 = np.float32, np.int32
 T = fm.TensorType

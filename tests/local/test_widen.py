@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedmpi.local.pixels import first_other, narrow
-from fedmpi.local.widen import widen
+from fedmpi.local.columns.pixels import first_other, narrow
+from fedmpi.local.kernels.widen import widen
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import fedmpi as fm
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi.comm import Communicator
 
 
 @pytest.fixture(scope="session")

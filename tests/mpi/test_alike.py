@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.samples import sample_hash
+from fedmpi.local.columns.samples import sample_hash
 from tests.programs import F32
 
 pytestmark = pytest.mark.mpi

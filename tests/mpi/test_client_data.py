@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.columns import form, leaves
-from fedmpi.runtime import comm as communication
-from fedmpi.runtime.client_data import moved
+from fedmpi.local.columns.column import form, leaves
+from fedmpi.runtime.arguments.placing import moved
+from fedmpi.runtime.mpi import comm as communication
 from tests.programs import F32, assert_same
 
 pytestmark = pytest.mark.mpi

@@ -8,7 +8,7 @@ import pytest
 
 import fedmpi as fm
 from fedmpi import tutorial
-from fedmpi.runtime import debugging
+from fedmpi.runtime.stage import debug_mode as debugging
 from tests.mpi.test_random_programs import outcome
 from tests.programs import CASES, assert_same
 from tests.random_programs import program_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import fedmpi as fm
-from fedmpi.runtime import loop
-from fedmpi.runtime.decision import COMPILED_FROM, No
+from fedmpi.runtime.plan.decision import COMPILED_FROM, No
+from fedmpi.runtime.stage import loop
 from tests.mpi.test_operators import F32, clients, fc
 
 pytestmark = pytest.mark.mpi

@@ -15,7 +15,7 @@ import pytest
 from numba.core.errors import TypingError as NumbaTypingError
 
 import fedmpi as fm
-from fedmpi.runtime.failures import RemoteError
+from fedmpi.runtime.collective.failures import RemoteError
 
 pytestmark = pytest.mark.mpi
 

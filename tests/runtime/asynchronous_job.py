@@ -14,7 +14,7 @@ if sys.argv[1] == "one thread":
     mpi4py.rc.thread_level = "funneled"
 
 import fedmpi as fm
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 F32 = np.float32
 

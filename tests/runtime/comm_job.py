@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-import fedmpi.runtime.comm as module
-from fedmpi.runtime.comm import Communicator
+import fedmpi.runtime.mpi.comm as module
+from fedmpi.runtime.mpi.comm import Communicator
 
 assert "mpi4py" not in sys.modules
 comm = Communicator.open()

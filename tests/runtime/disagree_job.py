@@ -5,9 +5,9 @@ import sys
 import numpy as np
 
 import fedmpi as fm
-from fedmpi.local.messages import Parcel
-from fedmpi.runtime.comm import Communicator
+from fedmpi.local.columns.messages import Parcel
 from fedmpi.runtime.executor import Execution
+from fedmpi.runtime.mpi.comm import Communicator
 
 way = sys.argv[1]
 odd = Communicator.open().rank == 1

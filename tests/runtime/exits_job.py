@@ -13,9 +13,9 @@ way = sys.argv[1]
 if way == "an earlier excepthook":
     sys.excepthook = lambda kind, value, trace: print("a hook of mine:", value, file=sys.stderr)
 
-from fedmpi.language.computation import Computation  # noqa: E402  # importing fedmpi installs the hooks
-from fedmpi.runtime import launch  # noqa: E402
-from fedmpi.runtime.comm import Communicator  # noqa: E402
+from fedmpi.language.tracing.computation import Computation  # noqa: E402  # importing fedmpi installs the hooks
+from fedmpi.runtime.mpi import launch  # noqa: E402
+from fedmpi.runtime.mpi.comm import Communicator  # noqa: E402
 
 # Runs after the goodbyes, because it is registered before them.
 atexit.register(lambda: print(f"{way}: waited with {time.process_time() - cpu:.2f} s of CPU") if cpu else None)

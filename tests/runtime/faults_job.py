@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import fedmpi as fm
-from fedmpi.runtime import launch
-from fedmpi.runtime.comm import Communicator
+from fedmpi.runtime.mpi import launch
+from fedmpi.runtime.mpi.comm import Communicator
 
 F32 = np.float32
 started = launch.detect()

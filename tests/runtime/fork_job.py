@@ -14,7 +14,7 @@ import numpy as np
 
 import fedmpi as fm
 from fedmpi.language.errors import ContextError
-from fedmpi.runtime import launch
+from fedmpi.runtime.mpi import launch
 
 F32 = np.float32
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.bodies import PythonBody
-from fedmpi.local.columns import PackedSequence, pack
-from fedmpi.runtime import debugging
+from fedmpi.local.columns.column import PackedSequence, pack
+from fedmpi.local.computations.bodies import PythonBody
 from fedmpi.runtime.executor import Execution
-from fedmpi.runtime.plan import Node
+from fedmpi.runtime.plan.plan import Node
+from fedmpi.runtime.stage import debug_mode as debugging
 from tests.mpijob import TIMED_OUT, mpiexec, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
@@ -119,7 +119,7 @@ def test_a_wrong_value_of_ours(monkeypatch):
 
 
 def test_a_wrong_sum_of_ours(monkeypatch):
-    from fedmpi.runtime.accumulator import Accumulator
+    from fedmpi.runtime.stage.accumulator import Accumulator
 
     monkeypatch.setattr(Accumulator, "result", lambda self, index, clients: np.float64(3.0))
     with pytest.raises(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.runtime import loop
-from fedmpi.runtime.decision import COMPILED_FROM, From, No, Yes, in_words, is_compiled
+from fedmpi.runtime.plan.decision import COMPILED_FROM, From, No, Yes, in_words, is_compiled
+from fedmpi.runtime.stage import loop
 from tests.programs import AT_CLIENTS, AT_SERVER, F32, plus
 
 SEQUENCE = fm.SequenceType(F32)

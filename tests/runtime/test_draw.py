@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.runtime import drawing
+from fedmpi.runtime.show import drawing
 from tests.mpijob import mpiexec, run_job
 from tests.programs import CASES
 

@@ -223,7 +223,7 @@ def test_pytest_under_mpi_leaves_normally(tmp_path):
     (tmp_path / "test_sum.py").write_text(
         "import numpy as np, pytest, sys\n"
         "from fedmpi.runtime import exits\n"
-        "from fedmpi.runtime.comm import Communicator\n"
+        "from fedmpi.runtime.mpi.comm import Communicator\n"
         "exits.watch()\n"
         "def test_passes():\n"
         "    comm = Communicator.open()\n"

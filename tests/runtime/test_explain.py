@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fedmpi as fm
 from fedmpi import tutorial
-from fedmpi.language.expressions import Apply, Kernel, walk
+from fedmpi.language.tree.expressions import Apply, Kernel, walk
 from tests.programs import AT_CLIENTS, AT_SERVER, CASES, F32, half, plus
 
 

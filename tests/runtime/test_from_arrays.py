@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
-from fedmpi.local.columns import form, leaves
+from fedmpi.local.columns.column import form, leaves
 from tests.local.test_columns import same
 
 F32 = np.float32

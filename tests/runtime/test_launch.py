@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from fedmpi.runtime import launch
-from fedmpi.runtime.launch import Launch, LaunchError, MissingMPIError
+from fedmpi.runtime.mpi import launch
+from fedmpi.runtime.mpi.launch import Launch, LaunchError, MissingMPIError
 from tests.mpijob import ROOT
 
 MPICH = "MPICH Version:      5.0.2\nMPICH configure:    --with-device=ch4:ucx,ofi --with-pm=hydra:gforker\n"

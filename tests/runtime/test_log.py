@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedmpi.runtime import launch, log
-from fedmpi.runtime.log import logger
+from fedmpi.runtime.mpi import launch, log
+from fedmpi.runtime.mpi.log import logger
 from tests.mpijob import run_command
 
 

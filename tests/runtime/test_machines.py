@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmpi.runtime.machines import differences, here
+from fedmpi.runtime.collective.machines import differences, here
 
 
 def test_what_is_compared():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmpi.runtime import cores
+from fedmpi.runtime.mpi import cores
 from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
 
 OTHER = Path(__file__).with_name("other_system.py")

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import fedmpi as fm
 from fedmpi.language.types import StructType, TensorType
-from fedmpi.local.client_data import ClientData
-from fedmpi.local.columns import pack
-from fedmpi.local.values import normalise, present
-from fedmpi.runtime import records
-from fedmpi.runtime.records import sha256
+from fedmpi.local.columns.client_data import ClientData
+from fedmpi.local.columns.column import pack
+from fedmpi.local.columns.values import normalise, present
+from fedmpi.runtime import watch
+from fedmpi.runtime.watch import sha256
 from tests.mpijob import ROOT
 
 F32, I32 = np.float32, np.int32
@@ -208,7 +208,7 @@ def test_the_digests_of_all_ranks_stand_in_the_order_of_the_clients():
     results = []
     for rank in range(3):
         mine = [m for m, r in zip(members, owner, strict=True) if r == rank]
-        results.append(records._Result(ClientData(type_, owner, rank, pack(type_, mine)), fm.type_at_clients(type_)))
+        results.append(watch._Result(ClientData(type_, owner, rank, pack(type_, mine)), fm.type_at_clients(type_)))
         other = FakeRank()
         if rank:
             assert results[rank].client_digests(other) is None
@@ -272,8 +272,8 @@ def reference():
 @pytest.fixture
 def recorded(tmp_path, monkeypatch, reference):
     path = tmp_path / "record"
-    monkeypatch.setattr(records, "_file", str(path))
-    monkeypatch.setattr(records, "_numbers", iter(range(1, 100)))
+    monkeypatch.setattr(watch, "_file", str(path))
+    monkeypatch.setattr(watch, "_numbers", iter(range(1, 100)))
     return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -298,15 +298,13 @@ def test_what_returns_to_the_program_is_recorded_in_order(recorded):
 
 
 def test_a_process_that_this_one_forked_does_not_record(recorded, monkeypatch, tmp_path):
-    monkeypatch.setattr(records, "_pid", -1)
+    monkeypatch.setattr(watch, "_pid", -1)
     inner(1.0)
     assert not (tmp_path / "record").exists()
 
 
 def test_processes_that_a_rank_starts_do_not_see_where_to_record(tmp_path):
-    program = (
-        "import os, fedmpi; from fedmpi.runtime import records; print(records._file, 'FEDMPI_RECORD' in os.environ)"
-    )
+    program = "import os, fedmpi; from fedmpi.runtime import watch; print(watch._file, 'FEDMPI_RECORD' in os.environ)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FEDMPI_RECORD": "here"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "here False\n"
@@ -334,9 +332,9 @@ def test_federated_calls_are_logged(reference, caplog):
 
 
 def test_nothing_is_hashed_unless_somebody_asks(reference, monkeypatch, caplog):
-    monkeypatch.setattr(records, "_Result", None)
+    monkeypatch.setattr(watch, "_Result", None)
     with caplog.at_level(logging.WARNING, "fedmpi"):
-        assert not records.watching()
+        assert not watch.watching()
         assert total([1.0]) == 3.0
     assert caplog.records == []
 

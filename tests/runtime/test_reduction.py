@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmpi as fm
-from fedmpi.local import bins
+from fedmpi.local.sums import bins
 from fedmpi.runtime import reference_sums
-from fedmpi.runtime.accumulator import Accumulator
-from fedmpi.runtime.reduction import Layout, Reduction
+from fedmpi.runtime.plan.reduction import Layout, Reduction
+from fedmpi.runtime.stage.accumulator import Accumulator
 from tests import oracle
 
 F32 = np.float32

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import fedmpi as fm
-from fedmpi.runtime.explanation import DEEPEST
-from fedmpi.runtime.stdout import fit_all, fitting
+from fedmpi.runtime.mpi.stdout import fit_all, fitting
+from fedmpi.runtime.show.explanation import DEEPEST
 from tests.programs import AT_CLIENTS, AT_SERVER, F32, plus
 
 LONG, MANY = 3000, 1000  # operators in a chain; of those at the clients

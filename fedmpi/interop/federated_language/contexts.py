@@ -14,12 +14,13 @@ from federated_language.common_libs.structure import Struct
 from fedmpi.interop.federated_language.kernels import wrap
 from fedmpi.interop.federated_language.translation import translate
 from fedmpi.interop.federated_language.unread import filled
-from fedmpi.language.computation import Computation
-from fedmpi.language.containers import rebuild, unpack
-from fedmpi.language.context import Context, current_context
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tracing.context import Context, current_context
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type, type_contains
+from fedmpi.language.types.containers import unpack
+from fedmpi.language.types.presenting import rebuild
+from fedmpi.runtime.arguments.placeholder import Placeholder
 from fedmpi.runtime.asynchronous import blocking
-from fedmpi.runtime.placeholder import Placeholder
 
 
 class SyncContext(blocks.SyncContext):

@@ -10,10 +10,10 @@ import numpy as np
 from federated_language import framework as blocks
 
 from fedmpi.language.errors import UnsupportedValueError, reporting
-from fedmpi.language.expressions import Apply, Expr, Lambda, Literal, Ref, Select, Struct
-from fedmpi.language.placements import CLIENTS, SERVER, PlacementLiteral
-from fedmpi.language.table import OPERATORS
+from fedmpi.language.operators.table import OPERATORS
+from fedmpi.language.tree.expressions import Apply, Expr, Lambda, Literal, Ref, Select, Struct
 from fedmpi.language.types import FederatedType, StructType, TensorType, Type
+from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
 
 # URI of an intrinsic: fedmpi's operator, how many arguments it takes, the placement that the operator is told.
 _OPERATORS: dict[str, tuple[str, int, PlacementLiteral | None]] = {

@@ -18,12 +18,12 @@ from federated_language import framework as blocks
 from google.protobuf import any_pb2
 
 from fedmpi.interop.federated_language.types import from_fedmpi, to_fedmpi
-from fedmpi.language.computation import Computation, PolymorphicComputation
 from fedmpi.language.errors import UnsupportedValueError
-from fedmpi.language.expressions import Call, Lambda, Ref, Select
+from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
+from fedmpi.language.tree.expressions import Call, Lambda, Ref, Select
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local import decorators
-from fedmpi.local.freezing import frozen
+from fedmpi.local.jit.freezing import frozen
 
 _TYPE_URL = "fedmpi.interop/computation"
 _COMPUTATIONS: dict[bytes, Computation] = {}

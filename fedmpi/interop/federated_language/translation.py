@@ -19,9 +19,9 @@ from federated_language import framework as blocks
 from fedmpi.interop.federated_language import intrinsics, kernels
 from fedmpi.interop.federated_language.types import to_fedmpi
 from fedmpi.language.checking import check
-from fedmpi.language.computation import Computation
 from fedmpi.language.errors import LeakedValueError, UnsupportedValueError, reporting
-from fedmpi.language.expressions import (
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tree.expressions import (
     Block,
     Call,
     Expr,
@@ -34,7 +34,7 @@ from fedmpi.language.expressions import (
     root_of,
 )
 from fedmpi.language.types import FunctionType, StructType, TensorType, Type
-from fedmpi.runtime.functions import Constant
+from fedmpi.runtime.plan.function_values import Constant
 
 Names = Mapping[str, Ref]
 

@@ -8,7 +8,6 @@ from typing import Any
 import federated_language as fl
 import numpy as np
 
-from fedmpi.language.placements import CLIENTS, SERVER
 from fedmpi.language.types import (
     AbstractType,
     FederatedType,
@@ -20,6 +19,7 @@ from fedmpi.language.types import (
     TensorType,
     Type,
 )
+from fedmpi.language.types.placements import CLIENTS, SERVER
 
 _PLACEMENTS = {fl.CLIENTS: CLIENTS, fl.SERVER: SERVER}
 _UPSTREAM = {CLIENTS: fl.CLIENTS, SERVER: fl.SERVER}

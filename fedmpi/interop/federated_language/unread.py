@@ -9,11 +9,11 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from fedmpi.language.computation import Computation
-from fedmpi.language.expressions import Expr, Lambda, Select, free, root_of
-from fedmpi.language.placements import CLIENTS
+from fedmpi.language.tracing.computation import Computation
+from fedmpi.language.tree.expressions import Expr, Lambda, Select, free, root_of
 from fedmpi.language.types import FederatedType, StructType, Type
-from fedmpi.local.infer import Fill, probe_value
+from fedmpi.language.types.placements import CLIENTS
+from fedmpi.local.computations.infer import Fill, probe_value
 
 Path = tuple[int, ...]
 

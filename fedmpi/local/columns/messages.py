@@ -1,0 +1,136 @@
+"""Columns as bytes: what travels between ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.local.columns.column import Column, layout, leaf_formats, pack
+from fedmpi.local.columns.sparse import Csr, frozen
+
+Array = np.ndarray[Any, Any]
+_ALIGN = 64  # of each array in a message: a view of the received bytes is then as good as an array of its own
+_PLAIN, _BYTES = -1, -2  # the second word of an array; of a `Csr` it is the number of its values
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // _ALIGN) * _ALIGN
+
+
+def to_bytes(column: Column) -> Array:
+    """Return the column as one array of bytes: its count, two words for each array, then the arrays, each aligned.
+
+    The words are the array's length (of a `Csr`, of its offsets) and its form: -1 as the type says, -2 bytes of
+    u / 255.0, else a `Csr` of so many values.
+    """
+    words, pieces = [column.count], []
+    for slot, (dtype, _) in zip(column.arrays, leaf_formats(column.type), strict=True):
+        if isinstance(slot, Csr):
+            first, last = int(slot.offsets[0]), int(slot.offsets[-1])
+            words += [len(slot.offsets), last - first]
+            pieces += [slot.values[first:last], slot.columns[first:last], slot.offsets - first]
+        else:
+            words += [len(slot), _PLAIN if slot.dtype == dtype else _BYTES]
+            pieces.append(slot)
+    pieces.insert(0, np.array(words, dtype=np.int64))
+    message = np.zeros(sum(_padded(p.nbytes) for p in pieces), dtype=np.uint8)
+    at = 0
+    for piece in pieces:
+        message[at : at + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+        at += _padded(piece.nbytes)
+    return message
+
+
+def from_bytes(type_: Type, message: Array) -> Column:
+    """Return the column that `to_bytes` wrote; its arrays are views of ``message``."""
+    formats = leaf_formats(type_)
+    head = message[: 8 * (1 + 2 * len(formats))].view(np.int64)
+    at = _padded(head.nbytes)
+
+    def array(length: int, dtype: Any, inner: tuple[int, ...] = ()) -> Array:
+        nonlocal at
+        shape = (length, *inner)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        piece: Array = message[at : at + nbytes].view(dtype).reshape(shape)
+        piece.flags.writeable = False
+        at += _padded(nbytes)
+        return piece
+
+    slots: list[Any] = []
+    for i, (dtype, inner) in enumerate(formats):
+        length, kind = int(head[1 + 2 * i]), int(head[2 + 2 * i])
+        if kind >= 0:
+            slots.append(frozen(Csr(array(kind, dtype), array(kind, np.int32), array(length, np.int64), inner[0])))
+        else:
+            slots.append(array(length, dtype if kind == _PLAIN else np.uint8, inner))
+    return Column(type_, int(head[0]), tuple(slots))
+
+
+class Parcel:
+    """Values of some types as one piece of bytes, for `MPI_Bcast`.
+
+    Where all tensors have known shapes, its size and places are known before any value is; otherwise it is the column
+    of the one struct of the values.
+    """
+
+    def __init__(self, types: Sequence[Type]) -> None:
+        self._type = StructType(list(types))
+        self._types = tuple(types)
+        self.fixed = all(map(_is_fixed, types))
+        self._places: list[int] = []
+        self._nbytes = 0
+        for dtype, inner in leaf_formats(self._type) if self.fixed else ():
+            self._places.append(self._nbytes)
+            self._nbytes += _padded(math.prod(inner) * dtype.itemsize)
+
+    def packed(self, values: Sequence[Any]) -> Array:
+        """Return normalised values as bytes."""
+        if not self.fixed:
+            return to_bytes(pack(self._type, [tuple(values)]))
+        message = np.empty(self._nbytes, dtype=np.uint8)
+        flat: list[Any] = []
+        for value, type_ in zip(values, self._types, strict=True):
+            _flat(value, type_, flat)
+        for leaf, at, (dtype, inner) in zip(flat, self._places, leaf_formats(self._type), strict=True):
+            np.ndarray(inner, dtype, message.data, at)[...] = leaf
+        return message
+
+    def unpacked(self, message: Array) -> Sequence[Any]:
+        """Return the values; their arrays are views of ``message``."""
+        if not self.fixed:
+            values: Sequence[Any] = from_bytes(self._type, message)[0]
+            return values
+        message.flags.writeable = False
+        leaves = iter(
+            np.ndarray(inner, dtype, message.data, at)
+            for at, (dtype, inner) in zip(self._places, leaf_formats(self._type), strict=True)
+        )
+        return [_nested(type_, leaves) for type_ in self._types]
+
+
+def _is_fixed(type_: Type) -> bool:
+    match type_:
+        case TensorType():
+            return layout(type_) == "fixed"
+        case StructType():
+            return all(map(_is_fixed, type_))
+    return False
+
+
+def _flat(value: Any, type_: Type, out: list[Any]) -> None:
+    if isinstance(type_, StructType):
+        for part, part_type in zip(value, type_, strict=True):
+            _flat(part, part_type, out)
+    else:
+        out.append(value)
+
+
+def _nested(type_: Type, leaves: Iterator[Any]) -> Any:
+    if isinstance(type_, StructType):
+        return tuple(_nested(part, leaves) for part in type_)
+    leaf = next(leaves)
+    return leaf if leaf.shape else leaf[()]

@@ -1,0 +1,148 @@
+"""Sums, means, least and greatest values over clients that depend neither on their order nor on who hosts them.
+
+The reductions of a stage share one `Layout` and on each rank one `Accumulator`.  Each client adds its terms: a
+floating-point element x gives w·x, rounded to float64 (exact for float32 x and integer w below 2^29), a complex one two
+such terms, an integer itself, a weighted mean its weight too.
+
+``exact``, the default: all additions are exact (see `fedmpi.local.sums.bins`), so a plain ``MPI_Reduce(SUM)`` of
+float64 carries them and no order can change a bit; a sum is rounded once, to its type, and a mean is the sum, rounded
+to float64, over the sum of the weights.  ``float64`` and ``fast`` (float32) add floating-point terms as they come:
+cheaper on the wire, and with other last bits on other numbers of ranks.  Integers and weights are exact in all three.
+
+The least and the greatest values are those of ordered keys (`fedmpi.local.sums.extremes`), secure sums those of masked
+integers (`fedmpi.local.sums.masks`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedmpi.language.types import StructType, TensorType, Type
+
+Array = np.ndarray[Any, Any]
+MODES = ("exact", "float64", "fast")
+
+
+STORES = ("exact", "plain", "ordered", "secure")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor of a reduction's members: ``slots`` numbers of an accumulator from ``at`` on, in one of `STORES`.
+
+    ``limit`` is the place of a secure sum's limit among those of its stage.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    name: str
+    is_weight: bool
+    store: str
+    at: int
+    limit: int = -1
+
+    @property
+    def exact(self) -> bool:
+        return self.store == "exact"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.dtype.kind in "iu"
+
+    @property
+    def slots(self) -> int:
+        """The number of sums: one for each number, two for a complex one."""
+        return math.prod(self.shape) * (2 if self.dtype.kind == "c" else 1)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One operator, such as ``federated_sum``, that makes one number of the clients' each; members have known shapes.
+
+    ``weight`` is the type of a mean's weights, None where each client counts once.
+    """
+
+    op: str
+    member: Type
+    weight: TensorType | None = None
+
+    @property
+    def mean(self) -> bool:
+        return self.op == "federated_mean"
+
+    @property
+    def least(self) -> bool:
+        return self.op == "federated_min"
+
+    @property
+    def modular(self) -> bool:
+        return self.op == "federated_secure_modular_sum"
+
+    def store(self, tensor: TensorType, mode: str) -> str:
+        """Return where the numbers of a tensor are kept."""
+        if self.op in ("federated_min", "federated_max"):
+            return "ordered"
+        if self.op.startswith("federated_secure"):
+            return "secure"
+        return "exact" if mode == "exact" or tensor.dtype.kind in "iu" else "plain"
+
+    def tensors(self) -> list[tuple[TensorType, str]]:
+        """Return the tensors of a member, and what errors call its terms."""
+        times = "" if self.weight is None else " times its weight"
+        return [(tensor, name + times) for tensor, name in _tensors(self.member, ())]
+
+
+def _tensors(type_: Type, path: tuple[str, ...]) -> Iterator[tuple[TensorType, str]]:
+    if isinstance(type_, StructType):
+        for i, (name, part) in enumerate(type_.items()):
+            yield from _tensors(part, (*path, name if name is not None else str(i)))
+    else:
+        assert isinstance(type_, TensorType)
+        yield type_, ".".join(path) or "its value"
+
+
+class Layout:
+    """Where the numbers of a stage's reductions stand: ``plain`` sums of a dtype, ``exact`` ones in planes, ``ordered``
+    keys, ``secure`` sums; ``limits`` is how many limits of the clients' integers there are.
+    """
+
+    def __init__(self, reductions: Sequence[Reduction], mode: str) -> None:
+        self.reductions, self.mode = tuple(reductions), mode
+        self.plain_dtype = np.dtype(np.float32 if mode == "fast" else np.float64)
+        counts = dict.fromkeys(STORES, 0)
+        self.limits = 0
+        self.leaves: list[list[Leaf]] = []
+        for reduction in reductions:
+            own = []
+            weights = [] if reduction.weight is None else [(reduction.weight, "its weight")]
+            for i, (tensor, name) in enumerate([*(tensors := reduction.tensors()), *weights]):
+                assert tensor.shape is not None
+                is_weight = i == len(tensors)
+                store = "exact" if is_weight else reduction.store(tensor, mode)
+                shape = tuple(int(d or 0) for d in tensor.shape)
+                limit = self.limits if store == "secure" else -1
+                leaf = Leaf(tensor.dtype, shape, name, is_weight, store, counts[store], limit)
+                counts[store] += leaf.slots
+                self.limits += store == "secure"
+                own.append(leaf)
+            self.leaves.append(own)
+        self.exact, self.plain, self.ordered, self.secure = (counts[store] for store in STORES)
+
+    @property
+    def terms(self) -> int:
+        """The number of terms of a client."""
+        return self.exact + self.plain + self.ordered + self.secure
+
+    def place_of(self, element: int) -> tuple[int, Leaf]:
+        """Return the reduction and the leaf of a sum; ``element`` is that of `bins`: negative for a plain one."""
+        store, at = ("exact", element) if element >= 0 else ("plain", -1 - element)
+        for i, leaves in enumerate(self.leaves):
+            for leaf in leaves:
+                if leaf.store == store and leaf.at <= at < leaf.at + leaf.slots:
+                    return i, leaf
+        raise IndexError(element)
