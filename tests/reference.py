@@ -73,7 +73,7 @@ def operator(name: str) -> Iterator[str]:
         yield f"- Type: `{text}`"
     for parameter, words in _taken(row).items():
         yield f"- `{parameter}`: {words}"
-    yield f"- Runs as: {row.lowering}."
+    yield f"- Runs as: {row.runs}."
 
 
 def arithmetic() -> Iterator[str]:

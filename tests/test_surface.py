@@ -36,7 +36,7 @@ def test_every_operator_is_public_and_documented():
     assert operators <= set(OPERATORS)
     for row in OPERATORS.values():
         assert row.signature
-        assert row.lowering
+        assert row.runs
         assert row.doc
         assert callable(row.rule)
     readme = (ROOT / "README.md").read_text()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.operators.table import OPERATORS, Lowering
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import Apply, Expr, walk
 from fedmpi.language.types import (
@@ -146,13 +147,17 @@ def computation_contains(computation: Computation, predicate: Callable[[Expr], b
 
 def computation_contains_secure_aggregation(computation: Computation) -> bool:
     """Say whether the computation aggregates by a ``federated_secure_…`` operator."""
-    return computation_contains(computation, lambda e: isinstance(e, Apply) and e.op in _SECURE)
+    return computation_contains(computation, _is_secure)
 
 
 def computation_contains_unsecure_aggregation(computation: Computation) -> bool:
     """Say whether the computation aggregates by an operator that lets the server's side see the clients' values."""
-    return computation_contains(computation, lambda e: isinstance(e, Apply) and e.op in _OPEN)
+    return computation_contains(computation, lambda e: _goes_up(e) and not _is_secure(e))
 
 
-_SECURE = {"federated_secure_sum", "federated_secure_sum_bitwidth", "federated_secure_modular_sum"}
-_OPEN = {"federated_aggregate", "federated_max", "federated_mean", "federated_min", "federated_sum"}
+def _goes_up(expr: Expr) -> bool:
+    return isinstance(expr, Apply) and OPERATORS[expr.op].goes_up
+
+
+def _is_secure(expr: Expr) -> bool:
+    return isinstance(expr, Apply) and OPERATORS[expr.op].lowering is Lowering.SECURE

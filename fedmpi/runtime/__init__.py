@@ -5,8 +5,8 @@ from fedmpi.runtime.context import MpiContext as MpiContext
 from fedmpi.runtime.context import client_data as client_data
 from fedmpi.runtime.context import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime.context import is_server as is_server
-from fedmpi.runtime.context import plan as plan
 from fedmpi.runtime.context import replicate as replicate
 from fedmpi.runtime.reference import ReferenceContext as ReferenceContext
 from fedmpi.runtime.show.drawing import draw as draw
 from fedmpi.runtime.show.explanation import explain as explain
+from fedmpi.runtime.show.plan_text import plan as plan

@@ -9,21 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.source import user_location
-from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
+from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.context import Installable, current_context
-from fedmpi.language.tree.expressions import Kernel, free
+from fedmpi.language.tree.expressions import Kernel
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
 from fedmpi.language.types.placements import CLIENTS, SERVER
 from fedmpi.language.types.presenting import rebuild
 from fedmpi.local.columns.client_data import ClientData
 from fedmpi.local.columns.column import pack
 from fedmpi.local.columns.storage import check_storage
-from fedmpi.local.columns.values import ArgumentError, describe, normalise, present, struct_parts
+from fedmpi.local.columns.values import ArgumentError, normalise, present, struct_parts
 from fedmpi.local.jit.debugging import check_compiler, debugging
 from fedmpi.local.loops.codegen import Parts
 from fedmpi.local.loops.functions import concrete, local_function
-from fedmpi.local.loops.interpret import Interpreter
 from fedmpi.runtime import watch
 from fedmpi.runtime.arguments import replicate as replication
 from fedmpi.runtime.arguments.checks import check, check_ranks_known, parts_of
@@ -43,8 +41,10 @@ from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.mpi.launch import LaunchError
 from fedmpi.runtime.mpi.library import initialise
 from fedmpi.runtime.plan.function_values import as_computation, function_value, present_with_functions
-from fedmpi.runtime.plan.plan import Node, Plan, build, has_placements
+from fedmpi.runtime.plan.nodes import Node
+from fedmpi.runtime.plan.plan import Plan, build, has_placements
 from fedmpi.runtime.plan.reduction import MODES
+from fedmpi.runtime.plan.stage import Options, Stage
 from fedmpi.runtime.stage.nonfinite import NONFINITE
 from fedmpi.runtime.stage.program import Program
 
@@ -153,19 +153,23 @@ class MpiContext(Installable):
         key = (computation, tuple(functions), debugging())
         if key not in self._programs:
             check_compiler()
-            raises = self.nonfinite == "raise"
             for each in (computation, *functions):
                 check_ranks_known(each)
-            plan = build(computation, functions)
-            self._programs[key] = Program(
-                plan, self.reduction, raises_nonfinite=raises, fuse=self.fuse, debug=debugging()
-            )
+            self._programs[key] = Program(build(computation, functions, self.options))
         return self._programs[key]
 
-    def refused(self, computation: Computation) -> dict[int, str]:
-        """Return which loops of a computation Numba has refused here, and why, by the number of their stage."""
+    @property
+    def options(self) -> Options:
+        """What plans made here and now depend on."""
+        return Options(self.reduction, self.nonfinite == "raise", self.fuse, debugging())
+
+    def planned(self, computation: Computation) -> tuple[Plan, tuple[Stage, ...]]:
+        """Return the plan of a computation, and its stages as far as calls have shown how they run."""
         program = self._programs.get((computation, (), debugging()))
-        return {} if program is None else program.plan.refused
+        if program is None:
+            plan = build(computation, (), self.options)
+            return plan, plan.stages
+        return program.plan, tuple(program.stages)
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
@@ -276,7 +280,7 @@ def default_context() -> MpiContext:
     return MpiContext(server_trains=os.environ.get("FEDMPI_SERVER_TRAINS") == "1")
 
 
-def _machine() -> Any:
+def machine() -> Any:
     """Return the current context, or what it runs its calls in if it is an `AsyncContext`."""
     return blocking(current_context())
 
@@ -289,7 +293,7 @@ def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData
     (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
     (see `fedmpi.local.columns.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
     """
-    return _machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
+    return machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
 
 
 def client_data_from_arrays(
@@ -308,73 +312,16 @@ def client_data_from_arrays(
     floats u / 255.0; "sparse", "density" and "bytes" of floats read all of an array, on every rank that has clients.
     Raises `TypeError` or `ValueError` on all ranks.
     """
-    return _machine().client_data_from_arrays(  # type: ignore[no-any-return]
+    return machine().client_data_from_arrays(  # type: ignore[no-any-return]
         arrays, offsets, type_, batch_size, storage=storage
     )
 
 
 def replicate(value: Any) -> Any:
     """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
-    return _machine().replicate(value)
+    return machine().replicate(value)
 
 
 def is_server() -> bool:
     """Tell whether this is rank 0, where results at the server are; initialises MPI."""
-    return bool(_machine().is_server)
-
-
-def plan(computation: Computation, *, clients: int | None = None) -> Plan:
-    """Return the communication plan of a computation; its text says what is sent, computed and reduced.
-
-    With ``clients`` it says how so many clients of a call are run.
-    """
-    return planned("plan", computation, clients)
-
-
-def planned(operation: str, computation: Any, clients: int | None = None) -> Plan:
-    """Return the plan of a computation for ``operation``, whose errors name it."""
-    shown = shown_computation(operation, computation, clients)
-    if contains(shown.type_signature.parameter, FunctionType):
-        raise TypeError(
-            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
-            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
-        )
-    if any(free(shown.expression)):
-        raise TypeError(
-            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
-            f"  at {user_location()}"
-        )
-    made, machine = build(shown), _machine()
-    made.clients = clients
-    if isinstance(machine, MpiContext):
-        made.mode, made.fuse, made.refused = machine.reduction, machine.fuse, machine.refused(shown)
-    return made
-
-
-def shown_computation(operation: str, computation: Any, clients: Any = None) -> Computation:
-    """Return a computation that is to be shown, for so many clients.
-
-    Raises `TypeError` for what is none, or has no type, `ValueError` for what is no number of clients.
-    """
-    if clients is not None and (isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0):
-        raise ValueError(f"{operation}: clients must be a number of clients or None, found {clients!r}")
-    if isinstance(computation, Computation):
-        return computation
-    hint = ""
-    if isinstance(computation, PolymorphicComputation):
-        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
-    raise TypeError(
-        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
-    )
-
-
-__all__ = [
-    "Interpreter",
-    "MpiContext",
-    "client_data",
-    "client_data_from_arrays",
-    "default_context",
-    "is_server",
-    "plan",
-    "replicate",
-]
+    return bool(machine().is_server)

@@ -39,14 +39,17 @@ from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
 from fedmpi.runtime.mpi.log import logger
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
-from fedmpi.runtime.plan.plan import Node, Stage, reduction_of
+from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.reduction import Layout, Reduction
+from fedmpi.runtime.plan.stage import Stage
+from fedmpi.runtime.plan.stages import reduction_of
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.aggregate import aggregate
 from fedmpi.runtime.stage.call import Call
-from fedmpi.runtime.stage.clients import ClientWork
+from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.nonfinite import tell
 from fedmpi.runtime.stage.program import closed, leaf_shapes
+from fedmpi.runtime.stage.work import Work
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
@@ -68,20 +71,21 @@ class Execution(Call):
         self.attempt(functools.partial(self.bind, argument))
         self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
-        for level, stage in enumerate(self.plan.stages):
+        for number in range(len(self.plan.stages)):
+            stage = self.program.stages[number]
             if self.comm.rank == 0:
                 self.attempt(functools.partial(self.serve, stage))
-            self.descend(level, stage)
+            self.descend(stage)
             if self.moves:
                 self.move()
-            if self.program.levels[level].arrives:
-                work = ClientWork(self, level)
-                self.attempt(work.run)
-                words = NOTHING if work.sums is None else work.sums.words(self.num_clients or 0)
-                words = self.agree(self.told(level, words))
+            if stage.arrives:
+                work = self.attempt(functools.partial(run_clients, self, number))
+                words = NOTHING if work is None or work.sums is None else work.sums.words(self.num_clients or 0)
+                words = self.agree(self.told(number, words))
+                assert work is not None  # else it has been raised
                 if words[2] == REFUSED:
-                    self.refuse(level)
-                self.reduce(level, work, words)
+                    self.refuse(number)
+                self.reduce(stage, work, words)
                 if stage.folds:
                     aggregate(self, work)
 
@@ -183,7 +187,7 @@ class Execution(Call):
 
     def check_cohort(self) -> None:
         """Refuse, before any work, what needs clients when there are none or their number is not known."""
-        counts, wants = self.program.counts_clients
+        counts, wants = self.program.counts, self.program.wants
         if self.num_clients is None and counts:
             raise ValueError(
                 f"{self.name}: the number of clients is not known: no argument at the clients tells it; "
@@ -201,36 +205,35 @@ class Execution(Call):
         for node in stage.server:
             self.values[node] = self.program.checked(node, self.server_value(node))
 
-    def descend(self, level: int, stage: Stage) -> None:
+    def descend(self, stage: Stage) -> None:
         """Tell all ranks how the server is and send them what it broadcasts."""
-        ready = self.program.levels[level]
-        payload = None
-        if ready.sent and self.comm.rank == 0 and self.comm.size > 1:
-            payload = self.attempt(lambda: ready.parcel.packed([self.values[n] for n in ready.sent]))
-        status, nbytes = self.announce(level, 0 if payload is None else len(payload))
+        parcel, payload = self.program.parcels[stage.number], None
+        if stage.sent and self.comm.rank == 0 and self.comm.size > 1:
+            payload = self.attempt(lambda: parcel.packed([self.values[n] for n in stage.sent]))
+        status, nbytes = self.announce(stage, 0 if payload is None else len(payload))
         if status:
             self.raise_of(0)
         if self.program.debug:
-            debugging.compare(self, level)
-        if ready.sent and self.comm.size > 1:  # of no bytes, maybe
+            debugging.compare(self, stage.number)
+        if stage.sent and self.comm.size > 1:  # of no bytes, maybe
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
             if self.comm.rank != 0:
-                self.values.update(zip(ready.sent, ready.parcel.unpacked(buffer), strict=True))
+                self.values.update(zip(stage.sent, parcel.unpacked(buffer), strict=True))
         for node in stage.broadcasts:
             self.values[node] = self.values[node.inputs[0]]
             if self.program.debug:
                 self.attempt(functools.partial(self.program.checked, node, self.values[node]))
 
-    def announce(self, level: int, payload: int) -> tuple[int, int]:
+    def announce(self, stage: Stage, payload: int) -> tuple[int, int]:
         """Return rank 0's status and payload: in the call's header, or in the word before a later stage."""
-        if level == 0:
+        if stage.number == 0:
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{'[debug] ' * self.program.debug}{self.name} ({self.plan.computation.where})"
             fingerprint = self.program.fingerprint ^ (self.stays << 3)  # only some ranks would wait in `gather`
             server = self.open(fingerprint, clients, program, payload)
             return server.status, server.payload
-        if not self.program.levels[level].confirms:
+        if not stage.confirms:
             return 0, 0
         word = np.array([self.failure is not None, payload], dtype=np.int64)
         self.comm.bcast(word)
@@ -248,28 +251,27 @@ class Execution(Call):
 
     # --- up: agreement, Reduce ---
 
-    def told(self, level: int, words: Words) -> Words:
+    def told(self, number: int, words: Words) -> Words:
         """Return the words of an agreement in which this rank says that Numba refused its loop, if it did."""
-        return np.array([*words[:2], REFUSED]) if level in self.program.refusals else words
+        return np.array([*words[:2], REFUSED]) if number in self.program.refusals else words
 
-    def refuse(self, level: int) -> None:
+    def refuse(self, number: int) -> None:
         """Let all ranks know that Numba refused the loop of a stage, and say so once."""
-        reason = self.program.refusals.get(level, "").encode()
+        reason = self.program.refusals.get(number, "").encode()
         reasons = self.comm.allgather_bytes(np.frombuffer(reason, dtype=np.uint8))
         found = next(part.tobytes().decode() for part in reasons if len(part))
-        self.program.refuse(level, found)
+        self.program.refuse(number, found)
         if self.comm.rank == 0:
             logger.warning("%s: its clients are run client by client: %s", self.name, found)
 
-    def reduce(self, level: int, work: ClientWork, words: Words) -> None:
+    def reduce(self, stage: Stage, work: Work, words: Words) -> None:
         """Reduce all sums and means of a stage in one message; what is wide or not finite, if anything, in another."""
-        stage = self.plan.stages[level]
         if not stage.reductions:
             return
         sums = work.sums
         if sums is None:
             reductions = [self.settle(i, node, work.members) for i, node in enumerate(stage.reductions)]
-            sums = self.program.new_sums(Layout(reductions, self.program.mode))
+            sums = self.program.new_sums(Layout(reductions, stage.mode))
             self.attempt(functools.partial(work.add_members, sums))
             words = self.agree(sums.words(self.num_clients or 0))
         if sums.layout.secure:

@@ -170,7 +170,7 @@ def test_damaged_data_is_refused_once(folder, how, text):
 def test_a_folder_that_one_rank_does_not_see_is_refused_by_all(folder):
     # As on a node that lacks a mount.
     program = (
-        "import os, sys; from fedmpi.runtime import launch; from fedmpi.cli.main import main\n"
+        "import os, sys; from fedmpi.runtime.mpi import launch; from fedmpi.cli.main import main\n"
         f"here = {str(folder)!r} if launch.detect().rank != 2 else '/nowhere'\n"
         "sys.exit(main(['tutorial', '--data', here]))\n"
     )

@@ -38,7 +38,7 @@ def test_every_row_has_every_column():
         assert row.name == name
         assert "->" in row.signature
         assert callable(row.rule)
-        assert row.lowering
+        assert row.runs
         assert row.doc
     for name in public:
         assert getattr(fm, name).__doc__ == OPERATORS[name].doc

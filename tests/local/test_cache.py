@@ -547,7 +547,7 @@ import numba
 numba.version_info = (0, 1, 0)
 import numpy as np
 import fedmpi as fm
-from fedmpi.local import callee
+from fedmpi.local.jit import callee
 
 BATCH = fm.to_type({"x": (np.float32, [None, 3]), "y": (np.int32, [None])})
 MODEL = fm.to_type({"weights": (np.float32, [3, 2]), "bias": (np.float32, [2])})

@@ -66,10 +66,11 @@ def test_numbers_inside_and_outside(dtype):
     sums = np.array([2**64 - 1, 3], np.uint64)
     masks.add_inside(sums, np.int64(0), np.array([5, 0], dtype), np.uint64(5), False)
     assert sums.tolist() == [4, 3]
+    masks.expect_inside(np.array([5, 0], dtype), np.uint64(5))
     for wrong in [6, *([] if np.dtype(dtype).kind == "u" else [-1])]:
         text = f"must be in 0 … 5, found a {'negative' if wrong < 0 else 'greater'} one"
         with pytest.raises(ValueError, match=text):
-            masks.add_inside(sums, np.int64(0), np.array([wrong], dtype), np.uint64(5), False)
+            masks.expect_inside(np.array([0, wrong], dtype), np.uint64(5))
         with pytest.raises(ValueError, match=text):
             masks.check_inside(np.array([0, wrong], dtype), 5)
 

@@ -215,7 +215,7 @@ def test_compiled_callers_get_the_same_bits(n):
 @pytest.mark.parametrize(("features", "width"), [("+avx2,+fma,+avx", 32), ("+sse4.2", 16)])
 def test_other_vector_widths(features, width, tmp_path):
     """The tests of values on narrower vectors, as another processor has them."""
-    code = f"import sys, pytest; from fedmpi.local import simd; assert simd.VECTOR == {width}; "
+    code = f"import sys, pytest; from fedmpi.local.jit import simd; assert simd.VECTOR == {width}; "
     code += "sys.exit(pytest.main(sys.argv[1:]))"
     root = Path(fedmpi.__file__).parent.parent
     environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "PYTHONPATH": str(root)}

@@ -240,7 +240,7 @@ def test_an_asynchronous_context_is_what_it_wraps(comm):
     assert fm.AsyncContext(wrapped).context is given
     with wrapped:
         assert fm.is_server() == (comm.rank == 0)
-        assert fm.plan(programs.mean_temperature).mode == "float64"
+        assert fm.plan(programs.mean_temperature).plan.options.mode == "float64"
 
 
 def test_many_calls_in_line(comm):

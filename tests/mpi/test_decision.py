@@ -36,7 +36,7 @@ def test_a_refused_loop_is_known_to_all_ranks(comm, monkeypatch):
         for _ in range(2):
             assert fm.replicate(computation([[1.0, 2.0]])) == 3
             why = "Numba refuses the loop (AssertionError: no lowering)"
-            assert context.program(computation).decision(0) == No(why)
+            assert context.program(computation).stages[0].compiled == No(why)
             assert f"clients, client by client, for {why}: federated_map of total_of" in str(fm.plan(computation))
 
 

@@ -211,7 +211,7 @@ def test_captures_beside_values_at_the_server(comm):
     same(program, 1.0, 2.0, [[1.0], [2.0]], want=(F32(1.0), [F32(2.0), F32(4.0)]))
     # It is one compiled loop.
     ready = fm.MpiContext().program(program)
-    assert ready.function(next(n for stage in ready.plan.stages for n in stage.clients))._compiled is not None
+    assert ready.function(next(n for stage in ready.stages for n in stage.steps))._compiled is not None
     mixed = fm.to_type({"s": AT_SERVER(F32), "u": F32, "t": (F32, F32), "c": AT_CLIENTS(F32)})
     same(
         fc(lambda a: fm.federated_map(fc(lambda x: fc(lambda y: (y, a.u, a.t), F32)(x), F32), a.c), mixed),

@@ -12,8 +12,8 @@ import fedmpi as fm
 from fedmpi.local.columns.column import PackedSequence, pack
 from fedmpi.local.computations.bodies import PythonBody
 from fedmpi.runtime.executor import Execution
-from fedmpi.runtime.plan.plan import Node
-from fedmpi.runtime.stage import debug_mode as debugging
+from fedmpi.runtime.plan.nodes import Node
+from fedmpi.runtime.stage.program import check
 from tests.mpijob import TIMED_OUT, mpiexec, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
@@ -51,7 +51,7 @@ def sequence(type_, values):
     ],
 )
 def test_right_values(type_, value):
-    debugging.check(Node("federated_map", AT_SERVER(type_)), value)
+    check(Node("federated_map", AT_SERVER(type_)), value)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_right_values(type_, value):
 def test_wrong_values(type_, value, said):
     node = Node("federated_map", AT_SERVER(type_))
     with pytest.raises(TypeError, match=f"debug mode: a value does not have the type .*@SERVER: {said}"):
-        debugging.check(node, value)
+        check(node, value)
 
 
 @fm.python_computation(F32, result=F32)

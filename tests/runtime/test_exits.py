@@ -222,7 +222,7 @@ def test_waiting_outside_a_call_for_ranks_that_have_all_left():
 def test_pytest_under_mpi_leaves_normally(tmp_path):
     (tmp_path / "test_sum.py").write_text(
         "import numpy as np, pytest, sys\n"
-        "from fedmpi.runtime import exits\n"
+        "from fedmpi.runtime.collective import exits\n"
         "from fedmpi.runtime.mpi.comm import Communicator\n"
         "exits.watch()\n"
         "def test_passes():\n"
@@ -264,7 +264,9 @@ def test_the_test_launcher_leaves_nothing_behind():
 
 
 def test_watching_costs_nothing_without_a_launcher():
-    program = "import sys; from fedmpi.runtime import exits; before = sys.exit, sys.excepthook; exits.watch()\n"
+    program = (
+        "import sys; from fedmpi.runtime.collective import exits; before = sys.exit, sys.excepthook; exits.watch()\n"
+    )
     program += "print(before == (sys.exit, sys.excepthook), 'mpi4py' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True

@@ -118,7 +118,8 @@ def test_a_missing_library_names_the_extras_and_the_way_without_mpi():
 
 def test_nothing_here_loads_mpi():
     program = (
-        "import sys; from fedmpi.runtime import comm, exits, launch; exits.watch(); print('mpi4py' in sys.modules)"
+        "import sys; from fedmpi.runtime.mpi import comm, launch; from fedmpi.runtime.collective import exits; "
+        "exits.watch(); print('mpi4py' in sys.modules)"
     )
     for environ in ({}, HYDRA):
         done = subprocess.run(

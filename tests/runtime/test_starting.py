@@ -20,7 +20,7 @@ MPICH = any(name.metadata["Name"].lower() == "mpich" for name in metadata.distri
 def test_a_rank_that_waits_for_another_says_so(tmp_path):
     script = tmp_path / "late.py"
     script.write_text(
-        "import os, time\nfrom fedmpi.runtime import launch\nif launch.detect().rank: time.sleep(4)\n" + PROGRAM
+        "import os, time\nfrom fedmpi.runtime.mpi import launch\nif launch.detect().rank: time.sleep(4)\n" + PROGRAM
     )
     result = run_job(2, [script], timeout=60, env=SHORT)
     assert result.returncode == 0, result

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedmpi.language.errors import TypingError
 from fedmpi.language.operators.hints import dtype_hint
-from fedmpi.language.operators.table import OPERATORS, Operator
+from fedmpi.language.operators.table import OPERATORS, Lowering, Operator
 from fedmpi.language.types import TensorType, Type, is_federated
 from fedmpi.language.types.dtypes import kind
 
@@ -42,7 +42,7 @@ def _row(name: str, symbol: str, kinds: tuple[str, ...], *, comparison: bool = F
 
     signature = "<T,T> -> bool[shape of T]" if comparison else "<T,T> -> T"
     doc = f"``left {symbol} right``, elementwise: one dtype ({', '.join(kinds)}), and one shape or one side a scalar."
-    OPERATORS[name] = Operator(name, signature, rule, "compiled with the code around it", doc)
+    OPERATORS[name] = Operator(name, signature, rule, Lowering.INSIDE, "compiled with the code around it", doc)
 
 
 _row("add", "+", _NUMBERS)

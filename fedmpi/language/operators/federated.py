@@ -1,4 +1,4 @@
-"""The table of operators: one row each, of name, signature, typing rule, lowering and doc.
+"""The rows of the table of operators: name, signature, lowering, typing rule and doc.
 
 A rule gets the types of the arguments and returns the type of the result, or raises `TypingError`.  To add an operator,
 add a row, and its evaluation in the runtime.
@@ -33,7 +33,16 @@ from fedmpi.language.operators.rules import (
     unplaced,
     unplaced_result,
 )
-from fedmpi.language.operators.table import Function, OptionalPlaced, Placed, Placement, Plain, Sequence, operator
+from fedmpi.language.operators.table import (
+    Function,
+    Lowering,
+    OptionalPlaced,
+    Placed,
+    Placement,
+    Plain,
+    Sequence,
+    operator,
+)
 from fedmpi.language.types import (
     FederatedType,
     FunctionType,
@@ -48,7 +57,7 @@ from fedmpi.language.types.dtypes import kind
 from fedmpi.language.types.placements import CLIENTS, SERVER
 
 
-@operator("T@SERVER -> T@CLIENTS", lowering="one Bcast of the packed value")
+@operator("T@SERVER -> T@CLIENTS", Lowering.BROADCAST, runs="one Bcast of the packed value")
 def federated_broadcast(value: Placed) -> Type:
     """Send the server's value to every client."""
     return FederatedType(placed(value, "value", SERVER).member, CLIENTS, all_equal=True)
@@ -56,7 +65,8 @@ def federated_broadcast(value: Placed) -> Type:
 
 @operator(
     "<(T -> U),{T}@CLIENTS> -> {U}@CLIENTS, <(T -> U),T@SERVER> -> U@SERVER",
-    lowering="one compiled loop over a rank's clients; a call at the server",
+    Lowering.APPLY,
+    runs="one compiled loop over a rank's clients; a call at the server",
     hints={"fn": lambda types: member_of(types, "arg")},
 )
 def federated_map(fn: Function, arg: Placed) -> Type:
@@ -70,7 +80,8 @@ def federated_map(fn: Function, arg: Placed) -> Type:
 
 @operator(
     "<(T -> U),T@SERVER> -> U@SERVER",
-    lowering="federated_map at the server",
+    Lowering.APPLY,
+    runs="federated_map at the server",
     hints={"fn": lambda types: member_of(types, "arg")},
     emits="federated_map",
 )
@@ -79,7 +90,7 @@ def federated_apply(fn: Function, arg: Placed) -> Type:
     return FederatedType(unplaced_result(fn, "fn", placed(arg, "arg", SERVER).member), SERVER)
 
 
-@operator("<A@P,<B@P,…>> -> <A,<B,…>>@P", lowering="nothing: the parts stand side by side")
+@operator("<A@P,<B@P,…>> -> <A,<B,…>>@P", Lowering.BESIDE, runs="nothing: the parts stand side by side")
 def federated_zip(value: Plain) -> Type:
     """Make a placed struct of a struct of placed values, with its names and nesting."""
     if not isinstance(value, StructType):
@@ -94,7 +105,7 @@ def federated_zip(value: Plain) -> Type:
     return FederatedType(members(value), placement, equal)
 
 
-@operator("{T}@CLIENTS -> T@SERVER", lowering="a sum on each rank, then one Reduce")
+@operator("{T}@CLIENTS -> T@SERVER", Lowering.SUM, runs="a sum on each rank, then one Reduce")
 def federated_sum(value: Placed) -> Type:
     """Add the clients' values, elementwise.  T is numeric, of known shape."""
     member = placed(value, "value", CLIENTS).member
@@ -102,7 +113,12 @@ def federated_sum(value: Placed) -> Type:
     return FederatedType(member, SERVER)
 
 
-@operator("<{T}@CLIENTS[,{W}@CLIENTS]> -> T@SERVER", lowering="weighted sums on each rank, one Reduce, then a division")
+@operator(
+    "<{T}@CLIENTS[,{W}@CLIENTS]> -> T@SERVER",
+    Lowering.SUM,
+    runs="weighted sums on each rank, one Reduce, then a division",
+    wants="to take the mean over",
+)
 def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
     """Average the clients' values, elementwise, by weight if given.  T is float or complex, W a scalar int or float.
 
@@ -125,7 +141,12 @@ def federated_mean(value: Placed, weight: OptionalPlaced = None) -> Type:
     return FederatedType(member, SERVER)
 
 
-@operator("{T}@CLIENTS -> T@SERVER", lowering="a minimum on each rank, then one Reduce")
+@operator(
+    "{T}@CLIENTS -> T@SERVER",
+    Lowering.EXTREME,
+    runs="a minimum on each rank, then one Reduce",
+    wants="to take the least value of",
+)
 def federated_min(value: Placed) -> Type:
     """Take the least of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
     member = placed(value, "value", CLIENTS).member
@@ -133,7 +154,12 @@ def federated_min(value: Placed) -> Type:
     return FederatedType(member, SERVER)
 
 
-@operator("{T}@CLIENTS -> T@SERVER", lowering="a maximum on each rank, then one Reduce")
+@operator(
+    "{T}@CLIENTS -> T@SERVER",
+    Lowering.EXTREME,
+    runs="a maximum on each rank, then one Reduce",
+    wants="to take the greatest value of",
+)
 def federated_max(value: Placed) -> Type:
     """Take the greatest of the clients' values, elementwise.  T is int or float; -0.0 < +0.0, and NaN gives NaN."""
     member = placed(value, "value", CLIENTS).member
@@ -143,7 +169,8 @@ def federated_max(value: Placed) -> Type:
 
 @operator(
     "<{T}@CLIENTS,U,(<U,T> -> U),(<U,U> -> U),(U -> R)> -> R@SERVER",
-    lowering="a fold of each block of clients on its rank, one Gather of the blocks, a tree of merges at the server",
+    Lowering.FOLD,
+    runs="a fold of each block of clients on its rank, one Gather of the blocks, a tree of merges at the server",
     hints={
         "zero": lambda types: state_of(types.get("accumulate")),
         "accumulate": lambda types: pair(bare(types, "zero"), member_of(types, "value")),
@@ -168,7 +195,7 @@ def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge:
     return FederatedType(unplaced_result(report, "report", state), SERVER)
 
 
-@operator("<T,P> -> T@P", lowering="nothing: every rank has the value")
+@operator("<T,P> -> T@P", Lowering.BESIDE, runs="nothing: every rank has the value")
 def federated_value(value: Plain, placement: Placement) -> Type:
     """Place a value: the same at every place."""
     if isinstance(value, FunctionType) or is_federated(value):
@@ -178,7 +205,9 @@ def federated_value(value: Plain, placement: Placement) -> Type:
     return FederatedType(value, placement, all_equal=True)
 
 
-@operator("<( -> T),P> -> {T}@P", lowering="part of the compiled loop over a rank's clients; a call at the server")
+@operator(
+    "<( -> T),P> -> {T}@P", Lowering.APPLY, runs="part of the compiled loop over a rank's clients; a call at the server"
+)
 def federated_eval(fn: Function, placement: Placement) -> Type:
     """Evaluate a function without parameters at each client, or at the server."""
     if not isinstance(fn, FunctionType) or fn.parameter is not None:
@@ -189,12 +218,13 @@ def federated_eval(fn: Function, placement: Placement) -> Type:
 
 
 _SELECT = "<{int32[N]}@CLIENTS,int32@SERVER,T@SERVER,(<T,int32> -> U)> -> {U*}@CLIENTS"
-_SELECT_LOWERING = "server_val goes down in the round's Bcast; select_fn runs once for each distinct key of a rank"
+_SELECT_RUNS = "server_val goes down in the round's Bcast; select_fn runs once for each distinct key of a rank"
 
 
 @operator(
     _SELECT,
-    lowering=_SELECT_LOWERING,
+    Lowering.SELECT,
+    runs=_SELECT_RUNS,
     hints={"select_fn": lambda types: pair(member_of(types, "server_val"), TensorType(np.int32))},
 )
 def federated_select(client_keys: Placed, max_key: Placed, server_val: Placed, select_fn: Function) -> Type:
@@ -207,7 +237,8 @@ def federated_select(client_keys: Placed, max_key: Placed, server_val: Placed, s
 
 @operator(
     _SELECT,
-    lowering=_SELECT_LOWERING + ", so the keys leave no client",
+    Lowering.SELECT,
+    runs=_SELECT_RUNS + ", so the keys leave no client",
     hints={"select_fn": lambda types: pair(member_of(types, "server_val"), TensorType(np.int32))},
 )
 def federated_secure_select(client_keys: Placed, max_key: Placed, server_val: Placed, select_fn: Function) -> Type:
@@ -215,19 +246,19 @@ def federated_secure_select(client_keys: Placed, max_key: Placed, server_val: Pl
     return selection(client_keys, max_key, server_val, select_fn)
 
 
-@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="sums of masked integers on each rank, one Reduce")
+@operator("<{V}@CLIENTS,M> -> V@SERVER", Lowering.SECURE, runs="sums of masked integers on each rank, one Reduce")
 def federated_secure_sum(value: Placed, max_input: Plain) -> Type:
     """Add the clients' integers under masks that cancel.  Each must be in 0 … ``max_input``: one limit, or a struct."""
     return _secure_sum(value, max_input, "max_input")
 
 
-@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="federated_secure_sum with the limit 2 ** bitwidth - 1")
+@operator("<{V}@CLIENTS,M> -> V@SERVER", Lowering.SECURE, runs="federated_secure_sum with the limit 2 ** bitwidth - 1")
 def federated_secure_sum_bitwidth(value: Placed, bitwidth: Plain) -> Type:
     """Add the clients' integers under masks that cancel.  Each must be in 0 … 2 ** ``bitwidth`` - 1."""
     return _secure_sum(value, bitwidth, "bitwidth")
 
 
-@operator("<{V}@CLIENTS,M> -> V@SERVER", lowering="sums of masked integers on each rank, one Reduce")
+@operator("<{V}@CLIENTS,M> -> V@SERVER", Lowering.SECURE, runs="sums of masked integers on each rank, one Reduce")
 def federated_secure_modular_sum(value: Placed, modulus: Plain) -> Type:
     """Add the clients' integers modulo ``modulus``, to 0 … ``modulus`` - 1, under masks that cancel."""
     return _secure_sum(value, modulus, "modulus")
@@ -242,7 +273,8 @@ def _secure_sum(value: Type, limit: Type, name: str) -> Type:
 
 @operator(
     "<(T -> U),T*> -> U*, <(T -> U),{T*}@P> -> {U*}@P",
-    lowering="part of one compiled loop",
+    Lowering.INSIDE,
+    runs="part of one compiled loop",
     hints={"fn": lambda types: element_of(types, "arg")},
 )
 def sequence_map(fn: Function, arg: Sequence) -> Type:
@@ -255,7 +287,8 @@ def sequence_map(fn: Function, arg: Sequence) -> Type:
 
 @operator(
     "<T*,U,(<U,T> -> U)> -> U, <{T*}@P,{U}@P,(<U,T> -> U)> -> {U}@P",
-    lowering="one compiled loop",
+    Lowering.INSIDE,
+    runs="one compiled loop",
     hints={
         "zero": lambda types: state_of(types.get("op")),
         "op": lambda types: pair(bare(types, "zero"), element_of(types, "value")),
@@ -277,7 +310,7 @@ def sequence_reduce(value: Sequence, zero: Placed, op: Function) -> Type:
     return op.result
 
 
-@operator("T* -> T, {T*}@P -> {T}@P", lowering="part of one compiled loop")
+@operator("T* -> T, {T*}@P -> {T}@P", Lowering.INSIDE, runs="part of one compiled loop")
 def sequence_sum(value: Sequence) -> Type:
     """Add the elements of a sequence, in order, from zero.  T is numeric, of known shape."""
     element = sequence(value, "value").element

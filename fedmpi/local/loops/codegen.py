@@ -22,6 +22,7 @@ from fedmpi.local.columns.sparse import Csr
 from fedmpi.local.computations.bodies import KERNEL, LocalBody, NotCompilable, NumbaBody
 from fedmpi.local.integers.arithmetic import SYMBOLS
 from fedmpi.local.records import record_of
+from fedmpi.local.typed.tokens import token_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ _BINARY = {
 }  # fmt: skip
 
 
+_HELPER = object()  # stands for a compiled function of this package until the text is compiled
 _DENSE: Iterator[str] = iter(())  # no forms: every array is stored as its type says
 
 
@@ -155,18 +157,11 @@ class Generator:
         return name
 
     def token(self, type_: Type, label: str = "") -> str:
-        from fedmpi.local.typed.tokens import token_of
-
         return self.constant("T", token_of(type_, label))
 
     def helper(self, name: str) -> str:
-        """Return the name of a compiled function of this package."""
-        from fedmpi.local.loops import met_keys
-        from fedmpi.local.sums import bins, extremes, masks
-        from fedmpi.local.typed import coerce, numba_types
-
-        modules = (coerce, numba_types, bins, extremes, masks, met_keys)
-        self.scope[name] = next(getattr(m, name) for m in modules if hasattr(m, name))
+        """Return the name of a compiled function of this package, which `linked` finds."""
+        self.scope[name] = _HELPER
         return name
 
     # --- values as text ---
@@ -217,7 +212,7 @@ class Generator:
         if argument is not None and function.type.parameter is not None:
             _check_layouts(argument.type, function.type.parameter)
             self.has_loop |= type_contains(function.type.parameter, lambda part: isinstance(part, SequenceType))
-        name = self.constant("K", function.dispatcher)
+        name = self.constant("K", function)
         if argument is None:
             return self.noted(function, f"{name}()", expr.type)
         if function.fields is None:
@@ -329,6 +324,22 @@ class Generator:
             element = self.invoke(mapped.function, element, mapped.type.element)
         yield element
         self.indent -= 1
+
+
+def linked(scope: dict[str, Any]) -> dict[str, Any]:
+    """Return the scope of a text with compiled functions in the places of local computations and helpers."""
+    from fedmpi.local.loops import met_keys
+    from fedmpi.local.sums import bins, extremes, masks
+    from fedmpi.local.typed import coerce, numba_types
+
+    modules = (coerce, numba_types, bins, extremes, masks, met_keys)
+
+    def compiled(name: str, value: Any) -> Any:
+        if value is _HELPER:
+            return next(getattr(m, name) for m in modules if hasattr(m, name))
+        return value.dispatcher if isinstance(value, LocalBody) else value
+
+    return {name: compiled(name, value) for name, value in scope.items()}
 
 
 def part_of(generator: Generator, struct: Any, index: int, type_: Type) -> Any:

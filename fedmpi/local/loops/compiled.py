@@ -16,9 +16,11 @@ from fedmpi.local.columns.sparse import Csr
 from fedmpi.local.computations.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.jit import cache
 from fedmpi.local.jit.announcing import announced
+from fedmpi.local.jit.debugging import check_compiler
 from fedmpi.local.jit.interrupts import run
-from fedmpi.local.loops.codegen import Generator
+from fedmpi.local.loops.codegen import Generator, linked
 from fedmpi.local.loops.lifting import generate, text_of
+from fedmpi.local.typed.tokens import TypeToken
 
 
 class CompiledFunction:
@@ -129,6 +131,7 @@ def prepare_numba() -> None:
 
     ``np.dot`` gives other bits on other numbers of threads, and ranks are the parallelism.
     """
+    check_compiler()
     import scipy.linalg.cython_blas  # noqa: F401  # what Numba's np.dot calls: loaded before the threads are set
     import threadpoolctl
 
@@ -160,9 +163,9 @@ class Core:
         from fedmpi.local.jit.callee import callee
 
         text, self.parameters = text_of(generator, "core"), ", ".join(["progress", *generator.parameters])
-        self.signature = _signature(generator)
-        self.key = _key(generator, text, self.signature)
-        self.dispatcher = _compiled("core", callee, text, generator.scope, self.key, self.signature)
+        self.signature, scope = _signature(generator), linked(generator.scope)
+        self.key = _key(scope, text, self.signature)
+        self.dispatcher = _compiled("core", callee, text, scope, self.key, self.signature)
 
     def entry(self) -> Any:
         """Return the function that Python calls."""
@@ -180,8 +183,8 @@ def _called(function: Any, *, cache: bool) -> Any:
 
 
 def _compile(generator: Generator) -> Any:
-    text, signature = text_of(generator, "entry"), _signature(generator)
-    return _compiled("entry", _called, text, generator.scope, _key(generator, text, signature), signature)
+    text, signature, scope = text_of(generator, "entry"), _signature(generator), linked(generator.scope)
+    return _compiled("entry", _called, text, scope, _key(scope, text, signature), signature)
 
 
 def _signature(generator: Generator) -> tuple[Any, ...]:
@@ -208,12 +211,10 @@ def _compiled(
     return made
 
 
-def _key(generator: Generator, text: str, signature: tuple[Any, ...]) -> str | None:
+def _key(scope: dict[str, Any], text: str, signature: tuple[Any, ...]) -> str | None:
     """Return the hash of all that the compiled code depends on, None where that cannot be told."""
-    from fedmpi.local.typed.tokens import TypeToken
-
     digest = hashlib.sha256(f"{cache.conditions()}\n{signature}\n{text}".encode())
-    for name, value in sorted(generator.scope.items()):
+    for name, value in sorted(scope.items()):
         digest.update(name.encode())
         if isinstance(value, TypeToken):
             digest.update(repr(value.cache_key()).encode())

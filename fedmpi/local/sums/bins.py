@@ -27,12 +27,11 @@ import numpy as np
 
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.sums import exact
+from fedmpi.local.sums.terms import PLANES
 from fedmpi.local.sums.weights import WeightError
 
-PLANES = 8
 WIDTH = 40
 TOP = 120  # exponent of the quantum of plane 0
-CLIENTS = 1 << 11  # that are added before a `carry`, of up to two terms an element
 BLOCK = 1 << 10  # terms that are cut at a time: with their planes they stay in the first-level cache
 WIDE = exact.DIGITS + 3  # digits, then the numbers of NaN, of +inf and of -inf
 

@@ -14,15 +14,7 @@ import numpy as np
 from fedmpi.local.jit.kernel import jit
 
 Keys = np.ndarray[Any, np.dtype[np.uint64]]
-SIGN = np.uint64(1 << 63)
 NAN = np.uint64((1 << 64) - 1)
-ALL = np.uint64((1 << 64) - 1)
-
-
-def turn_of(dtype: np.dtype[Any], *, least: bool) -> np.uint64:
-    """Return the bits in which the key of a dtype differs from its plain form: see `integer_key` and `float_key`."""
-    sign = np.uint64(0) if dtype.kind == "u" else SIGN
-    return sign ^ (ALL if least else np.uint64(0))
 
 
 def keys_of(array: Any, turn: np.uint64) -> Keys:

@@ -44,10 +44,24 @@ class OutsideError(ValueError):
 
 
 @jit
-def add_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None:
-    """Add integers x[n] to sums uint64 from ``at`` on; ``limit`` is the greatest that a client may have.
+def expect_inside(x: Any, limit: Any) -> None:
+    """Raise `ValueError` if one of the integers x[n] is negative or above ``limit``."""
+    for i in range(x.size):
+        expect_one_inside(x[i], limit)
 
-    Sums are modulo 2^64.  Modular ones are modulo limit + 1, and so are the integers, whatever they are.
+
+@jit
+def expect_one_inside(x: Any, limit: Any) -> None:
+    """Raise `ValueError` if an integer is negative or above ``limit``."""
+    if x < 0 or np.uint64(np.int64(x)) > limit:
+        raise OutsideError(x < 0, limit)
+
+
+@jit
+def add_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None:
+    """Add integers x[n], whose limits are checked, to sums uint64 from ``at`` on, modulo 2^64.
+
+    Modular ones are added modulo limit + 1, whatever they are.
     """
     for i in range(x.size):
         add_one_inside(sums, at + i, x[i], limit, modular)
@@ -61,8 +75,6 @@ def add_one_inside(sums: Any, at: Any, x: Any, limit: Any, modular: Any) -> None
         number = np.int64(x)
         rest = limit - np.uint64(-(number + 1)) % modulus if x < 0 else np.uint64(number) % modulus
         sums[at] = (sums[at] + rest) % modulus
-    elif x < 0 or np.uint64(np.int64(x)) > limit:
-        raise OutsideError(x < 0, limit)
     else:
         sums[at] += np.uint64(np.int64(x))
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import errors
-from numba.extending import overload, typeof_impl
+from numba.core.imputils import lower_constant
+from numba.extending import models, overload, register_model, typeof_impl
 from numba.np.numpy_support import from_dtype
 
 from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
@@ -33,6 +34,25 @@ from fedmpi.local.typed.tokens import TypeToken, token_of
 from fedmpi.local.value_errors import IntegerDoesNotFit, ShapeError, UnequalShapesError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
+
+
+class _TokenType(types.Dummy):
+    def __init__(self, token: TypeToken) -> None:
+        self.type, self.label = token.type, token.label
+        super().__init__(name=f"token({token.type}, {token.label})")
+
+
+register_model(_TokenType)(models.OpaqueModel)
+
+
+@typeof_impl.register(TypeToken)
+def _typeof_token(value: TypeToken, context: Any) -> _TokenType:
+    return _TokenType(value)
+
+
+@lower_constant(_TokenType)
+def _lower_token(context: Any, builder: Any, type_: Any, value: Any) -> Any:
+    return context.get_dummy_value()
 
 
 @typeof_impl.register(Computation)

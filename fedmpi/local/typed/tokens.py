@@ -1,13 +1,10 @@
-"""Types of the language as constants of compiled code: they are read while compiling, and gone at run time."""
+"""Types of the language as constants of compiled code: they are read while compiling, and gone at run time.
+
+Numba learns them in `coerce`; making one loads nothing of it."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
-
-from numba import types
-from numba.core.imputils import lower_constant
-from numba.extending import models, register_model, typeof_impl
 
 from fedmpi.language.types import Type
 
@@ -27,24 +24,3 @@ class TypeToken:
 def token_of(type_: Type, label: str = "") -> TypeToken:
     """Return the token of a type; ``label`` says whose value it is: ``"f: result"``."""
     return TypeToken(type_, label)
-
-
-class TokenType(types.Dummy):
-    """Numba's type of a token."""
-
-    def __init__(self, token: TypeToken) -> None:
-        self.type, self.label = token.type, token.label
-        super().__init__(name=f"token({token.type}, {token.label})")
-
-
-register_model(TokenType)(models.OpaqueModel)
-
-
-@typeof_impl.register(TypeToken)
-def _typeof_token(value: TypeToken, context: Any) -> TokenType:
-    return TokenType(value)
-
-
-@lower_constant(TokenType)
-def _lower_token(context: Any, builder: Any, type_: Any, value: Any) -> Any:
-    return context.get_dummy_value()

@@ -50,12 +50,17 @@ class Fold:
         self._block = -1
         self.states: list[Any] = []
 
-    def add(self, member: Any, block: int) -> None:
-        """Fold in the next client, of a block that is the last one's or a later one."""
-        if block != self._block:
-            self.states.append(self._zero)
+    def next(self, member: Any, block: int) -> Any:
+        """Return the state with the next client, of a block that is the last one's or a later one; nothing changes."""
+        return self._accumulate((self.states[-1] if block == self._block else self._zero, member))
+
+    def take(self, state: Any, block: int) -> None:
+        """Have a block's next state."""
+        if block == self._block:
+            self.states[-1] = state
+        else:
+            self.states.append(state)
             self._block = block
-        self.states[-1] = self._accumulate((self.states[-1], member))
 
 
 def merged(states: Sequence[Any], merge: Callable[[Any], Any]) -> Any:

@@ -7,70 +7,38 @@ and its result belongs to the next.  All values that go down in a stage travel t
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from fedmpi.language.errors import CaptureError
+from fedmpi.language.operators.table import OPERATORS, Lowering
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import (
     Apply,
     Call,
     Closure,
-    Env,
-    Expr,
     Kernel,
     Literal,
     Select,
     Struct,
     call_closure,
     evaluate,
-    free,
-    root_of,
     show,
     walk,
 )
-from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type, contains
-from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
+from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
+from fedmpi.language.types.placements import CLIENTS
 from fedmpi.language.types.presenting import check_presentable
 from fedmpi.local.computations.bodies import LocalBody
 from fedmpi.local.loops.codegen import Parts
-from fedmpi.runtime.mpi.stdout import fitting
-from fedmpi.runtime.plan.reduction import Reduction
+from fedmpi.runtime.plan.nodes import Node, node_inputs, symbols
+from fedmpi.runtime.plan.stage import Options, Stage
+from fedmpi.runtime.plan.stages import stages_of
 
-
-@dataclass(eq=False, repr=False)
-class Node:
-    """One value of the plan: an input, or an operator applied to other values."""
-
-    op: str
-    type: Type
-    inputs: tuple[Any, ...] = ()
-    where: str = ""
-    detail: Any = None  # input: its path; literal: its value; select: the index; apply: the expression
-    stage: int = 0
-
-    @functools.cached_property
-    def placement(self) -> PlacementLiteral | None:
-        return self.type.placement if isinstance(self.type, FederatedType) else None
-
-    @functools.cached_property
-    def member(self) -> Type:
-        return self.type.member if isinstance(self.type, FederatedType) else self.type
-
-    @functools.cached_property
-    def per_client(self) -> bool:
-        """Whether each client has a value of its own."""
-        return self.placement is CLIENTS and isinstance(self.type, FederatedType) and not self.type.all_equal
-
-
-SECURE_SUMS = ("federated_secure_sum", "federated_secure_sum_bitwidth", "federated_secure_modular_sum")
-SUMS = ("federated_sum", "federated_mean", "federated_min", "federated_max", *SECURE_SUMS)  # numbers, by one Reduce
-UPWARD = (*SUMS, "federated_aggregate")
-SELECTIONS = ("federated_select", "federated_secure_select")
+PLAIN = Options()
 
 
 class Builder:
@@ -123,51 +91,31 @@ class Builder:
     def apply(self, expr: Apply, args: list[Any]) -> Any:
         if not isinstance(expr.type, FederatedType):
             return self.add("apply", expr.type, args, expr.where, detail=expr)
-        if expr.op in SELECTIONS:
+        if OPERATORS[expr.op].lowering is Lowering.SELECT:
             keys, max_key, server_val, function = args
             args = [function, keys, *(self.sent_down(value, expr.where) for value in (server_val, max_key))]
         return self.add(expr.op, expr.type, args, expr.where, detail=expr)
 
 
-@dataclass
-class Stage:
-    """One trip down and up: server work, what is broadcast, client work, what is reduced and what is folded."""
-
-    server: list[Node] = field(default_factory=list)
-    broadcasts: list[Node] = field(default_factory=list)
-    clients: list[Node] = field(default_factory=list)
-    reductions: list[Node] = field(default_factory=list)
-    folds: list[Node] = field(default_factory=list)
-
-
-@dataclass(repr=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """What every rank does for one call; see `fm.plan`."""
+    """What every rank does for one call: from ``inputs`` and ``unplaced`` values, through ``stages``, to ``result``.
+
+    ``gathered`` are the values at the clients that the result holds.
+    """
 
     computation: Computation
-    inputs: list[Node]
-    unplaced: list[Node]
-    stages: list[Stage]
+    options: Options
+    inputs: tuple[Node, ...]
+    unplaced: tuple[Node, ...]
+    stages: tuple[Stage, ...]
     result: Any
-    gathered: list[Node]
-    kept: set[Node]
+    gathered: tuple[Node, ...]
     fingerprint: int
-    refused: dict[int, str] = field(default_factory=dict)  # stages whose loop Numba refused, and why
-    # What the text needs besides: the context's ``reduction`` and ``fuse``, and a number of clients.
-    mode: str = "exact"
-    fuse: bool | None = None
-    clients: int | None = None
 
     @property
     def name(self) -> str:
         return self.computation.name
-
-    def __str__(self) -> str:
-        from fedmpi.runtime.show.plan_text import text
-
-        return fitting(text(self))
-
-    __repr__ = __str__
 
 
 def has_placements(computation: Computation) -> bool:
@@ -175,7 +123,7 @@ def has_placements(computation: Computation) -> bool:
     return any(contains(node.type, FederatedType) for node in walk(computation.expression))
 
 
-def build(computation: Computation, functions: Sequence[Computation] = ()) -> Plan:
+def build(computation: Computation, functions: Sequence[Computation] = (), options: Options = PLAIN) -> Plan:
     """Return the plan of a computation; ``functions`` are the values of its functional parameters, in their order."""
     check_presentable(computation.type_signature.result)
     builder = Builder(computation.root, functions)
@@ -188,17 +136,15 @@ def build(computation: Computation, functions: Sequence[Computation] = ()) -> Pl
         result = builder.call(function, argument, Call(computation.expression, None, computation.type_signature.result))
     _check_functions(computation.name, result)
     nodes = _needed(builder.nodes, result)
-    stages = _stages(nodes)
-    placed = [n for n in result_nodes(result) if n.per_client]
-    later = {i for n in nodes for i in node_inputs(n) if i.per_client and i.stage < n.stage - (n.op in UPWARD)}
+    gathered = tuple(node for node in symbols(result) if node.per_client)
     return Plan(
         computation=computation,
-        inputs=builder.inputs,
-        unplaced=[n for n in nodes if n.placement is None and n.op != "input"],
-        stages=stages,
+        options=options,
+        inputs=tuple(builder.inputs),
+        unplaced=tuple(n for n in nodes if n.placement is None and n.op != "input"),
+        stages=stages_of(nodes, gathered, options),
         result=result,
-        gathered=placed,
-        kept=later | set(placed),
+        gathered=gathered,
         fingerprint=_fingerprint(computation, functions),
     )
 
@@ -210,7 +156,7 @@ def _check_functions(name: str, result: Any) -> None:
             for part in parts:
                 _check_functions(name, part)
         case Closure():
-            for node in _symbols(result):
+            for node in symbols(result):
                 if node.placement is not None:
                     raise CaptureError(
                         f"{name}: a function that is returned must use no placed value, found one of type {node.type}",
@@ -248,78 +194,13 @@ def _add_code(digest: Any, code: Any) -> None:
                 digest.update(repr(constant).encode())
 
 
-def _symbols(value: Any) -> Iterator[Node]:
-    """Yield the nodes in a symbolic value: a struct's, and those that a function captured and uses."""
-    match value:
-        case Node():
-            yield value
-        case Parts(parts):
-            for part in parts:
-                yield from _symbols(part)
-        case Closure(function, env):
-            for use in free(function):
-                yield from _symbols(_captured(use, env))
-
-
-def _captured(use: Expr, env: Env) -> Any:
-    """Return what a free use in a function stands for: of a struct, the part alone that it selects."""
-    if isinstance(use, Select):
-        source = _captured(use.source, env)
-        return source.parts[use.index] if isinstance(source, Parts) else source
-    return env[root_of(use).name]
-
-
-def node_inputs(node: Node) -> list[Node]:
-    """Return the nodes whose values a node needs."""
-    return [n for value in node.inputs for n in _symbols(value)]
-
-
-def result_nodes(result: Any) -> list[Node]:
-    """Return the nodes in a symbolic result."""
-    return list(_symbols(result))
-
-
 def _needed(nodes: list[Node], result: Any) -> list[Node]:
     """Return the nodes that the result needs, in order."""
     needed: set[Node] = set()
-    waiting = result_nodes(result)
+    waiting = list(symbols(result))
     while waiting:
         node = waiting.pop()
         if node not in needed:
             needed.add(node)
             waiting += node_inputs(node)
     return [n for n in nodes if n in needed]
-
-
-def _stages(nodes: list[Node]) -> list[Stage]:
-    """Set each node's stage and return the stages."""
-    for node in nodes:
-        node.stage = max((i.stage for i in node_inputs(node)), default=0)
-        if node.op in UPWARD:
-            node.stage += 1  # the result is there in the next stage
-    stages = [Stage() for _ in range(1 + max((n.stage for n in nodes), default=0))]
-    for node in nodes:
-        if node.op in SUMS:
-            stages[node.stage - 1].reductions.append(node)
-        elif node.op in UPWARD:
-            stages[node.stage - 1].folds.append(node)
-        elif node.op == "federated_broadcast":
-            stages[node.stage].broadcasts.append(node)
-        elif node.op != "input" and node.placement is SERVER:
-            stages[node.stage].server.append(node)
-        elif node.op != "input" and node.placement is CLIENTS:
-            stages[node.stage].clients.append(node)
-    return stages
-
-
-def reduction_of(node: Node, member: Type) -> Reduction:
-    """Return the reduction of a node whose members have this type (open dimensions filled in)."""
-    given = weight_of(node)
-    weight = None if given is None else given.member
-    assert weight is None or isinstance(weight, TensorType)
-    return Reduction(node.op, member, weight)
-
-
-def weight_of(node: Node) -> Node | None:
-    """Return the weights of a reduction, where it has any."""
-    return node.inputs[1] if node.op == "federated_mean" and len(node.inputs) > 1 else None

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.local.sums.terms import PLANES
 
 Array = np.ndarray[Any, Any]
 MODES = ("exact", "float64", "fast")
@@ -137,6 +138,12 @@ class Layout:
     def terms(self) -> int:
         """The number of terms of a client."""
         return self.exact + self.plain + self.ordered + self.secure
+
+    @property
+    def nbytes(self) -> int:
+        """The most bytes that a rank sends: of exact sums all planes."""
+        plain = self.plain * self.plain_dtype.itemsize
+        return plain + 8 * PLANES * self.exact + 8 * self.ordered + 16 * self.secure
 
     def place_of(self, element: int) -> tuple[int, Leaf]:
         """Return the reduction and the leaf of a sum; ``element`` is that of `bins`: negative for a plain one."""

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import overload
 
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.runtime.context import planned
 from fedmpi.runtime.mpi import launch
 from fedmpi.runtime.mpi.stdout import fitting
-from fedmpi.runtime.show.plan_text import Lane, Step, steps
+from fedmpi.runtime.show.plan_text import Lane, Step, planned, steps
 
 SUFFIXES = (".svg", ".txt", ".dot")
 # Characters of a line in a lane, in the space between the lanes, and in a box of the picture.
@@ -77,9 +76,10 @@ def draw(
     target = None if path is None else Path(path)
     if target is not None and target.suffix not in SUFFIXES:
         raise ValueError(f"draw: path must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, found {str(path)!r}")
-    made = planned("draw", computation, clients)
-    found = list(steps(made))
-    title = made.name + (f", at {made.computation.where}" if made.computation.where else "")
+    shown = planned("draw", computation, clients)
+    found = list(steps(shown))
+    made = shown.plan.computation
+    title = made.name + (f", at {made.where}" if made.where else "")
     drawing = Drawing(_text(title, found), "\n".join(_dot(title, found)))
     if target is None:
         return drawing

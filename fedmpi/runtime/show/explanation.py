@@ -37,9 +37,8 @@ from fedmpi.language.types import (
     contains,
 )
 from fedmpi.local.computations.bodies import LocalBody, NumbaBody, PythonBody
-from fedmpi.runtime.context import planned, shown_computation
 from fedmpi.runtime.mpi.stdout import fitting
-from fedmpi.runtime.show.plan_text import steps
+from fedmpi.runtime.show.plan_text import planned, shown_computation, steps
 
 # Characters of a type in the tree and in the lines above it, and of a constant.
 TYPE_WIDTH, HEAD_WIDTH, CONSTANT_WIDTH = 60, 100, 40

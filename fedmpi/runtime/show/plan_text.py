@@ -5,30 +5,25 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from fedmpi.language.types import StructType, TensorType, Type, type_contains
-from fedmpi.local.columns.column import leaf_formats
-from fedmpi.local.columns.storage import may_be_sparse
+import numpy as np
+
+from fedmpi.language.source import user_location
+from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
+from fedmpi.language.tree.expressions import free
+from fedmpi.language.types import FunctionType, contains
+from fedmpi.local.columns.values import describe
 from fedmpi.local.computations.bodies import LocalBody
 from fedmpi.local.jit.debugging import debugging
+from fedmpi.runtime.context import MpiContext, machine
+from fedmpi.runtime.mpi.stdout import fitting
 from fedmpi.runtime.plan.decision import in_words
 from fedmpi.runtime.plan.folding import BLOCKS
-from fedmpi.runtime.plan.plan import Node, Plan, has_placements
+from fedmpi.runtime.plan.nodes import ACCUMULATE, Node, nbytes
+from fedmpi.runtime.plan.plan import Plan, build, has_placements
 from fedmpi.runtime.plan.reduction import Layout
-from fedmpi.runtime.stage.program import ACCUMULATE, APPLYING, Program, folding_state, has_open_dimensions
-
-
-def nbytes(type_: Type) -> int | None:
-    """Return the bytes of one value, None where the type leaves sizes open."""
-    if has_open_dimensions(type_):
-        return None
-    total = 0
-    for dtype, inner in leaf_formats(type_):
-        size = dtype.itemsize
-        for dimension in inner:
-            size *= dimension
-        total += size
-    return total
+from fedmpi.runtime.plan.stage import Options, Stage
 
 
 class Lane(enum.Enum):
@@ -53,60 +48,72 @@ class Step:
         return (self.lane.value if self.lane in (Lane.SERVER, Lane.CLIENTS) else "") + self.text
 
 
-def text(plan: Plan) -> str:
-    """Return the plan, one line a step."""
-    return "\n".join([f"{plan.name} : {plan.computation.type_signature}", *(f"  {step}" for step in steps(plan))])
+@dataclass(frozen=True, eq=False, repr=False)
+class PlanText:
+    """What `fm.plan` found out: the plan, its stages as they run now, for a number of clients if there is one.
+
+    Printed, it is ``text`` in characters that stdout has.
+    """
+
+    plan: Plan
+    stages: tuple[Stage, ...]
+    clients: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The plan, one line a step."""
+        head = f"{self.plan.name} : {self.plan.computation.type_signature}"
+        return "\n".join([head, *(f"  {step}" for step in steps(self))])
+
+    def __str__(self) -> str:
+        return fitting(self.text)
+
+    __repr__ = __str__
 
 
-def _bytes(nodes: list[Node]) -> str:
-    return _bytes_of([node.member for node in nodes])
-
-
-def _bytes_of(types: list[Type]) -> str:
-    size = nbytes(StructType(types))
+def _in_bytes(size: int | None) -> str:
     return "bytes as the values have" if size is None else f"{size:,} B"
 
 
-def steps(plan: Plan) -> Iterator[Step]:
+def steps(shown: PlanText) -> Iterator[Step]:
     """Yield what happens in a call, in order."""
-    if not has_placements(plan.computation):
+    if not has_placements(shown.plan.computation):
         yield Step(Lane.ALONE, "nothing is sent: it runs where it is called, on every rank that calls it")
         return
-    program = Program(plan, plan.mode, fuse=plan.fuse, debug=debugging())
     yield Step(Lane.DOWN, "header 96 B")
-    for level, stage in enumerate(plan.stages):
-        ready = program.levels[level]
+    for stage in shown.stages:
         for node in stage.server:
-            if node.op in APPLYING:
+            if node.applies:
                 yield Step(Lane.SERVER, _function(node))
-        if ready.confirms:
+        if stage.confirms:
             yield Step(Lane.DOWN, "word 16 B")
         if stage.broadcasts:
-            yield Step(Lane.DOWN, f"Bcast {_bytes(ready.sent)}")
-        maps = [_function(node) for node in stage.clients if node.op in APPLYING]
-        folds = [_function(node, ACCUMULATE) for node in stage.folds]
-        if ready.steps or stage.reductions or folds:
-            sparse = any(type_contains(node.member, _may_be_sparse) for node in ready.columns)
-            how = in_words(program.decision(level), plan.clients, may_be_sparse=sparse)
-            if stage.folds and how.startswith("one") and not program.folds_anywhere(level):
-                how += " (but client by client where the clients of a block are on several ranks)"
-            sums = [f"{n.op} at {n.where}" for n in stage.reductions]
-            yield Step(Lane.CLIENTS, f"{how}: {'; '.join([*maps, *sums, *folds])}")
-        if ready.arrives:
+            yield Step(Lane.DOWN, f"Bcast {_in_bytes(stage.bytes_down)}")
+        if stage.has_clients:
+            yield Step(Lane.CLIENTS, _client_work(stage, shown.clients))
+        if stage.arrives:
             yield Step(Lane.AGREE, "agreement 32 B")
         if stage.reductions:
-            yield from _reduce(program.layout(level))
-        if folds:
-            size = _bytes_of([folding_state(n) for n in stage.folds])
+            yield from _reduce(stage.layout)
+        if stage.folds:
+            size = _in_bytes(stage.bytes_of_states)
             yield Step(Lane.UP, f"Gather {size} for each of at most {BLOCKS} blocks")
         for node in stage.folds:
-            yield Step(Lane.SERVER, f"merges in a tree, and report of {node.op} at {node.where}")
-    if plan.gathered:
-        yield Step(Lane.UP, f"Gather {_bytes(plan.gathered)} a client to rank 0")
+            yield Step(Lane.SERVER, f"merges in a tree, and report of {node}")
+        for node in stage.collects:
+            yield Step(Lane.UP, f"Gather {_in_bytes(nbytes([node.inputs[0].member]))} a client to rank 0: {node}")
+    if gathered := shown.plan.gathered:
+        each = nbytes([node.member for node in gathered])
+        yield Step(Lane.UP, f"Gather {_in_bytes(each)} a client to rank 0")
 
 
-def _may_be_sparse(type_: Type) -> bool:
-    return isinstance(type_, TensorType) and may_be_sparse(type_)
+def _client_work(stage: Stage, clients: int | None) -> str:
+    how = in_words(stage.compiled, clients, may_be_sparse=stage.may_be_sparse)
+    if stage.folds and how.startswith("one") and not stage.folds_anywhere:
+        how += " (but client by client where the clients of a block are on several ranks)"
+    applied = [_function(node) for node in (*stage.shared, *stage.steps) if node.applies]
+    folded = [_function(node, ACCUMULATE) for node in stage.folds]
+    return f"{how}: {'; '.join([*applied, *map(str, stage.reductions), *folded])}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -138,3 +145,50 @@ def _function(node: Node, position: int = 0) -> str:
     parameter = "" if isinstance(function, LocalBody) else str(function.function.parameter)
     name = parameter.partition("_arg")[0] or function.name
     return f"{node.op} of {name} at {node.where}"
+
+
+def plan(computation: Computation, *, clients: int | None = None) -> PlanText:
+    """Return the communication plan of a computation; its text says what is sent, computed and reduced.
+
+    With ``clients`` it says how so many clients of a call are run.
+    """
+    return planned("plan", computation, clients)
+
+
+def planned(operation: str, computation: Any, clients: int | None = None) -> PlanText:
+    """Return the plan of a computation for ``operation``, whose errors name it."""
+    shown = shown_computation(operation, computation, clients)
+    if contains(shown.type_signature.parameter, FunctionType):
+        raise TypeError(
+            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
+            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        )
+    if any(free(shown.expression)):
+        raise TypeError(
+            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
+            f"  at {user_location()}"
+        )
+    context = machine()
+    if isinstance(context, MpiContext):
+        plan, stages = context.planned(shown)
+    else:
+        plan = build(shown, (), Options(debug=debugging()))
+        stages = plan.stages
+    return PlanText(plan, stages, clients)
+
+
+def shown_computation(operation: str, computation: Any, clients: Any = None) -> Computation:
+    """Return a computation that is to be shown, for so many clients.
+
+    Raises `TypeError` for what is none, or has no type, `ValueError` for what is no number of clients.
+    """
+    if clients is not None and (isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0):
+        raise ValueError(f"{operation}: clients must be a number of clients or None, found {clients!r}")
+    if isinstance(computation, Computation):
+        return computation
+    hint = ""
+    if isinstance(computation, PolymorphicComputation):
+        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
+    raise TypeError(
+        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from fedmpi.language.types import StructType, Type
 from fedmpi.local.attributes import attributes_of
 from fedmpi.local.sums import bins, extremes, masks, rounding
+from fedmpi.local.sums.terms import CLIENTS, PLANES, turn_of
 from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.plan.reduction import Array, Layout, Leaf, Reduction
 from fedmpi.runtime.stage.combined import reduce
@@ -30,10 +31,10 @@ class Accumulator:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._one_block = layout.plain_dtype == np.float64
-        size = bins.PLANES * layout.exact
+        size = PLANES * layout.exact
         halves = 2 * layout.secure
         self._memory = np.zeros(size + halves + (layout.plain if self._one_block else 0))
-        self.planes = self._memory[:size].reshape(bins.PLANES, layout.exact)
+        self.planes = self._memory[:size].reshape(PLANES, layout.exact)
         self._halves = self._memory[size : size + halves].reshape(2, layout.secure)
         self.plain = self._memory[size + halves :] if self._one_block else np.zeros(layout.plain, layout.plain_dtype)
         self.ordered, self.secure = np.zeros(layout.ordered, np.uint64), np.zeros(layout.secure, np.uint64)
@@ -70,35 +71,38 @@ class Accumulator:
         self.keys, self.digits = wide
 
     def add(self, members: Members, position: int) -> None:
-        """Add one client, number ``position`` of the rank's, whose weights are checked."""
+        """Add one client, number ``position`` of the rank's, whose weights and limits are checked: it cannot fail."""
         layout = self.layout
-        for index, (reduction, leaves) in enumerate(zip(layout.reductions, layout.leaves, strict=True)):
-            value, weight = members[index]
+        for reduction, leaves, (value, weight) in zip(layout.reductions, layout.leaves, members, strict=True):
             w = 1.0 if weight is None else float(weight)
             for leaf, part in zip(leaves, [*_flat(value, reduction.member), weight], strict=False):
                 if leaf.store == "ordered":
-                    keys = extremes.keys_of(part, extremes.turn_of(leaf.dtype, least=reduction.least))
+                    keys = extremes.keys_of(part, turn_of(leaf.dtype, least=reduction.least))
                     place = slice(leaf.at, leaf.at + leaf.slots)
                     np.maximum(self.ordered[place], keys, out=self.ordered[place])
                 elif leaf.store == "secure":
-                    self._add_inside(index, leaf, np.asarray(part))
+                    self._add_inside(leaf, np.asarray(part), modular=reduction.modular)
                 else:
                     self._add(leaf, np.asarray(part), 1.0 if leaf.is_weight else w, position)
         self._clients += 1
-        if self._clients % bins.CLIENTS == 0:
+        if self._clients % CLIENTS == 0:
             self._carry()
 
-    def _add_inside(self, index: int, leaf: Leaf, array: Array) -> None:
-        limit, sums = self.limits[leaf.limit], self.secure[leaf.at : leaf.at + leaf.slots]
-        if self.layout.reductions[index].modular:
-            masks.add_inside(self.secure, np.int64(leaf.at), _read_only(array.reshape(-1)), limit, True)
-            return
-        try:
-            masks.check_inside(array, int(limit))
-        except ValueError as error:
-            attributes_of(error)["fedmpi_reduction"] = index  # for who knows what it is called
-            raise
-        sums += array.reshape(-1).astype(np.uint64)
+    def check(self, members: Members) -> None:
+        """Raise `ValueError` if a client has a number that a secure sum does not take; its reduction is noted on it."""
+        for index, (reduction, leaves) in enumerate(zip(self.layout.reductions, self.layout.leaves, strict=True)):
+            if reduction.modular or not leaves or leaves[0].store != "secure":
+                continue
+            for leaf, part in zip(leaves, _flat(members[index][0], reduction.member), strict=True):
+                try:
+                    masks.check_inside(part, int(self.limits[leaf.limit]))
+                except ValueError as error:
+                    attributes_of(error)["fedmpi_reduction"] = index  # for who knows what it is called
+                    raise
+
+    def _add_inside(self, leaf: Leaf, array: Array, *, modular: bool) -> None:
+        limit, flat = self.limits[leaf.limit], _read_only(array.reshape(-1))
+        masks.add_inside(self.secure, np.int64(leaf.at), flat, limit, modular)
 
     def mask(self, key: Array, number: int, pairs: Array) -> None:
         """Add the masks of the clients whose numbers are sent (see `fedmpi.local.sums.masks`)."""
@@ -138,7 +142,7 @@ class Accumulator:
 
         The planes in use, and whether there are wide sums or terms that are not finite.
         """
-        if clients > bins.CLIENTS:
+        if clients > CLIENTS:
             self._carry()  # the sums over ranks must be exact too
         first, last, rows, specials = (int(n) for n in self.notes[:4])
         return np.array([first, -last, -int(rows > 0 or specials > 0)], dtype=np.int64)
@@ -151,7 +155,7 @@ class Accumulator:
         if secure.size:
             # As halves, whose sums over the ranks float64 holds exactly, integers modulo 2^64 travel with other sums.
             self._halves[0], self._halves[1] = secure & np.uint64(0xFFFFFFFF), secure >> np.uint64(32)
-        ends_at = len(self._memory) if len(self._memory) > bins.PLANES * n else (last + 1) * n
+        ends_at = len(self._memory) if len(self._memory) > PLANES * n else (last + 1) * n
         message = self._memory[first * n : ends_at]
         reduce(comm, message, self.ordered)
         if not self._one_block and self.layout.plain:
@@ -206,7 +210,7 @@ class Accumulator:
     def _leaf(self, leaf: Leaf, reduction: Reduction, divisor: float) -> Any:
         place = slice(leaf.at, leaf.at + leaf.slots)
         if leaf.store == "ordered":
-            turn = extremes.turn_of(leaf.dtype, least=reduction.least)
+            turn = turn_of(leaf.dtype, least=reduction.least)
             return extremes.numbers_of(self.ordered[place], turn, leaf.dtype).reshape(leaf.shape)[()]
         if leaf.store == "secure":
             low, high = self._halves[:, place].astype(np.uint64)

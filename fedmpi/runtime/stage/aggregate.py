@@ -16,17 +16,18 @@ from fedmpi.local.loops.functions import concrete
 from fedmpi.runtime.arguments.placing import moved
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.plan.folding import homes_of, merged
-from fedmpi.runtime.plan.plan import Node
+from fedmpi.runtime.plan.nodes import MERGE, REPORT, ZERO, Node, folding_state
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.call import Call
-from fedmpi.runtime.stage.clients import ClientWork
-from fedmpi.runtime.stage.program import FOLDS, MERGE, REPORT, ZERO, folding_state
+from fedmpi.runtime.stage.clients import run_clients
+from fedmpi.runtime.stage.program import FOLDS
+from fedmpi.runtime.stage.work import Work
 
 
-def aggregate(call: Call, work: ClientWork) -> None:
+def aggregate(call: Call, work: Work) -> None:
     """Give rank 0 what each fold of a stage comes to: one Gather for all of them (collective)."""
     folds = work.stage.folds
-    states = work.states if call.blocks_are_whole else _fold_together(call, work.level)
+    states = work.states if call.blocks_are_whole else _fold_together(call, work.number)
     type_ = StructType([folding_state(node) for node in folds])
     rows = list(zip(*(states[node] for node in folds), strict=True))
     parts = call.comm.gather_bytes(to_bytes(pack(type_, rows)))
@@ -39,19 +40,18 @@ def aggregate(call: Call, work: ClientWork) -> None:
         call.values[node] = call.attempt(functools.partial(_report, call, node, [states[index] for states in blocks]))
 
 
-def _fold_together(call: Call, level: int) -> dict[Node, Any]:
+def _fold_together(call: Call, number: int) -> dict[Node, Any]:
     """Bring the clients of each block to one rank and fold them there (collective); return the rank's states."""
     there, comm = copy.copy(call), call.comm
     there.owner, there.blocks_are_whole = homes_of(call.owner, call.blocks), True
     there.mine = np.flatnonzero(there.owner == comm.rank)
     there.values, there.positions = dict(call.values), dict(call.positions)
-    for node in call.program.folding(level).columns:
+    for node in call.program.stages[number].folding.columns:
         kept = ClientData(node.member, call.owner, comm.rank, call.values[node], call.positions.get(node))
         there.values[node], there.positions[node] = moved(comm, kept, there.owner).as_type(node.member)
-    work = ClientWork(there, level, FOLDS)
-    call.attempt(work.run)
+    work = call.attempt(functools.partial(run_clients, there, number, FOLDS))
     call.agree()
-    return work.states
+    return work.states  # type: ignore[no-any-return]
 
 
 def _report(call: Call, node: Node, states: list[Any]) -> Any:

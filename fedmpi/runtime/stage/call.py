@@ -13,7 +13,8 @@ from fedmpi.runtime.arguments.checks import label
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.rounds import Round
 from fedmpi.runtime.mpi.comm import Communicator
-from fedmpi.runtime.plan.plan import SECURE_SUMS, Node, Stage
+from fedmpi.runtime.plan.nodes import Node
+from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.stage.limits import limits_of
 from fedmpi.runtime.stage.nonfinite import Found
 from fedmpi.runtime.stage.program import Program
@@ -45,7 +46,7 @@ class Call(Round):
     @property
     def per_client_names(self) -> list[str]:
         """The names of the arguments at the clients."""
-        return [label(node.detail) for node in self.plan.inputs if node.per_client]
+        return [label(node.detail) for node in self.program.per_client]
 
     def who(self, number: int, arguments: Sequence[str] = ()) -> str:
         """Return what a client is called in texts."""
@@ -54,24 +55,23 @@ class Call(Round):
     def limits(self, stage: Stage) -> list[int]:
         """Return the greatest numbers that a client may add to the secure sums of a stage, tensor by tensor."""
         limits: list[int] = []
-        for node in stage.reductions:
-            if node.op in SECURE_SUMS:
-                given = concrete(node.inputs[1], self.values.__getitem__)
-                try:
-                    limits += limits_of(node.op, given, node.inputs[0].member, self.num_clients or 0)
-                except ValueError as error:
-                    raise failures.annotated(error, f"{self.name} at {node.where}") from error
+        for node in stage.secure:
+            given = concrete(node.inputs[1], self.values.__getitem__)
+            try:
+                limits += limits_of(node.op, given, node.inputs[0].member, self.num_clients or 0)
+            except ValueError as error:
+                raise failures.annotated(error, f"{self.name} at {node.where}") from error
         return limits
 
     def server_value(self, node: Node) -> Any:
+        """Return what a node at the server is, or one at the clients that is the same for all."""
         resolve = self.values.__getitem__
-        match node.op:
-            case "select":
-                return resolve(node.inputs[0])[node.detail]
-            case "federated_map" | "federated_eval":
-                argument = concrete(node.inputs[1], resolve) if node.op == "federated_map" else None
-                try:
-                    return self.program.function(node).bound(resolve)(argument)
-                except Exception as error:
-                    raise failures.annotated(error, f"{self.name}: {node.op} at the server, {node.where}") from error
+        if node.op == "select":
+            return resolve(node.inputs[0])[node.detail]
+        if node.applies:
+            argument = concrete(node.inputs[1], resolve) if len(node.inputs) > 1 else None
+            try:
+                return self.program.function(node).bound(resolve)(argument)
+            except Exception as error:
+                raise failures.annotated(error, f"{self.name}: {node.op} at the server, {node.where}") from error
         return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side

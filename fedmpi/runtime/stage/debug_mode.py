@@ -15,7 +15,7 @@ from fedmpi.local.columns.messages import to_bytes
 from fedmpi.runtime.arguments.checks import label
 from fedmpi.runtime.collective.alike import shown
 from fedmpi.runtime.collective.header import UNKNOWN
-from fedmpi.runtime.plan.plan import Node
+from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.stage.call import Call
 
 
@@ -75,5 +75,4 @@ def _hash(call: Call, node: Node) -> int:
 def _same_at_clients(call: Call, level: int) -> Iterator[Node]:
     """Yield what earlier stages gave that is the same at all clients."""
     for stage in call.plan.stages[:level]:
-        yield from stage.broadcasts
-        yield from (node for node in stage.clients if not node.per_client)
+        yield from (*stage.broadcasts, *stage.shared)

@@ -13,13 +13,12 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, Type
 from fedmpi.local.columns.column import Column, leaf_formats
-from fedmpi.local.computations.bodies import LocalBody, NotCompilable
+from fedmpi.local.computations.bodies import LocalBody
 from fedmpi.local.jit.interrupts import run
-from fedmpi.local.loops.codegen import Generator, compilable
-from fedmpi.runtime.plan.plan import SELECTIONS, Node, Plan, Stage
-from fedmpi.runtime.plan.reduction import Layout
-from fedmpi.runtime.stage.loop_writer import LoopWriter, kept_of
-from fedmpi.runtime.stage.program import APPLYING, columns_of, folding_state, steps_of
+from fedmpi.local.loops.codegen import Generator
+from fedmpi.runtime.plan.loop_text import LoopWriter, kept_of
+from fedmpi.runtime.plan.nodes import Node, folding_state
+from fedmpi.runtime.plan.stage import Stage
 
 Forms = tuple[tuple[str, ...], ...]
 
@@ -31,21 +30,21 @@ class ClientLoop:
     `NotCompilable` where the stage holds something that only the interpreter can do.
     """
 
-    def __init__(self, plan: Plan, stage: Stage, layout: Layout, forms: Forms, *, folds: bool) -> None:
+    def __init__(self, name: str, stage: Stage, forms: Forms, *, folds: bool) -> None:
         from fedmpi.local.loops.compiled import compile_entry
 
-        self.kept = kept_of(plan, stage, folds=folds)
-        self.folds = stage.folds if folds else []
-        self.selections = [node for node in steps_of(stage) if node.op in SELECTIONS]
+        self.kept = kept_of(stage, folds=folds)
+        self.folds = stage.folds if folds else ()
+        self.selections = stage.selections
         self.shared: list[Node] = []  # values that all clients have
         self.kernels: list[LocalBody] = []
 
         def write(dense: bool) -> Generator:
-            writer = LoopWriter(plan, stage, layout, forms, dense, folds=folds)
+            writer = LoopWriter(stage, forms, folds=folds, dense=dense)
             self.shared, self.kernels = writer.lift.captured, writer.generator.kernels
             return writer.generator
 
-        self._entry = compile_entry(write, f"the clients' loop of {plan.name}", stored=any(map(any, forms)))
+        self._entry = compile_entry(write, f"the clients' loop of {name}", stored=any(map(any, forms)))
 
     def run(
         self,
@@ -59,7 +58,7 @@ class ClientLoop:
 
         ``progress`` int64[PROGRESS] says where an error arose; ``blocks`` int64[clients], of one client or more,
         numbers the rank's blocks from 0 on; ``columns`` are (column, rows int64[clients]) in the order of
-        `program.columns_of`.
+        the stage's.
         """
         from fedmpi.local.loops.compiled import flatten, flatten_arrays
 
@@ -82,20 +81,6 @@ class ClientLoop:
             [_column(n.member, clients, a) for n, a in zip(self.kept, kept, strict=True)],
             [_column(folding_state(n), folded, a) for n, a in zip(self.folds, states, strict=True)],
         )
-
-
-def works_through_sequences(plan: Plan, stage: Stage, layout: Layout | None, *, folds: bool = True) -> bool:
-    """Tell whether a client's work in a stage holds a loop over a sequence; nothing is compiled.
-
-    Raises `NotCompilable`, with the reason, for a stage that cannot be one compiled loop.
-    """
-    if layout is None:
-        raise NotCompilable("what is summed has sizes that its type leaves open")
-    for node in stage.clients:
-        if node.op in APPLYING and isinstance(node.inputs[0], LocalBody):
-            compilable(node.inputs[0])  # before anything loads Numba
-    writer = LoopWriter(plan, stage, layout, tuple(() for _ in columns_of(stage)), False, folds=folds)
-    return writer.generator.has_loop
 
 
 def _arrays(type_: Type, count: int) -> list[Any]:

@@ -6,24 +6,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedmpi.language.operators.table import Lowering
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import layout as layout_of
 from fedmpi.local.columns.column import leaf_formats
 from fedmpi.local.computations.bodies import BATCH, CLIENT, STEP, NotCompilable
 from fedmpi.local.loops.codegen import Generator, Parts, Var, check_compilable, part_of
 from fedmpi.local.loops.lifting import Lift
-from fedmpi.runtime.plan.plan import SELECTIONS, Node, Plan, Stage, weight_of
-from fedmpi.runtime.plan.reduction import Layout, Leaf, Reduction
-from fedmpi.runtime.stage.program import ACCUMULATE, VALUE, ZERO, columns_of, folding_of, folding_state, steps_of
+from fedmpi.local.sums.terms import CLIENTS, turn_of
+from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, folding_state, weight_of
+from fedmpi.runtime.plan.reduction import Leaf, Reduction
+from fedmpi.runtime.plan.stage import Stage
 
 _I64, _F64, _U64 = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.uint64)
 _KEY = TensorType(np.int32)
 
 
-def kept_of(plan: Plan, stage: Stage, *, folds: bool) -> list[Node]:
+def kept_of(stage: Stage, *, folds: bool) -> list[Node]:
     """Return the clients' values that are needed after the loop; raise `NotCompilable` for what no loop can write."""
-    folded = [] if folds else columns_of(folding_of(stage))
-    kept = [node for node in steps_of(stage) if node in plan.kept or node in folded]
+    folded = () if folds else stage.folding.columns
+    kept = [node for node in stage.steps if node in stage.kept or node in folded]
     for node in kept:
         _check_fixed(node.member, "that is kept")
     return kept
@@ -44,38 +46,59 @@ def _check_fixed(type_: Type, what: str) -> None:
 
 
 class LoopWriter:
-    """Writes ``entry(progress, state…, blocks, columns…, kept…, states…, memory…, shared…)``."""
+    """Writes ``entry(progress, state…, blocks, columns…, kept…, states…, memory…, shared…)``.
 
-    def __init__(self, plan: Plan, stage: Stage, layout: Layout, forms: Any, dense: bool, *, folds: bool) -> None:
-        self.generator = g = Generator(dense=dense, in_place=True)
+    ``forms`` are those in which the stage's columns are stored.  With ``folds`` the loop folds the clients of each
+    block too; without, it keeps what is to be folded.  A ``draft`` is not to be compiled: it loads nothing of Numba.
+
+    A client is *computed* first: all steps, the weights and limits of its terms, the next states of the folds.  Any of
+    this may fail.  Then it is *committed*, which cannot: its terms are added, the states assigned.
+    """
+
+    def __init__(self, stage: Stage, forms: Any, *, folds: bool, dense: bool = False, draft: bool = False) -> None:
+        assert stage.layout is not None
+        self.stage, self.layout = stage, stage.layout
+        self.generator = g = Generator(dense=dense, in_place=not draft)
         self.lift = Lift(g, lambda node: node.member)
         state = [(_F64, 2), (np.dtype(np.int32), 1), (_I64, 1), (_I64, 2), (_I64, 1), (_F64, 1)]
-        state += [(layout.plain_dtype, 1), (_U64, 1), (_U64, 1), (_U64, 1)]
+        state += [(self.layout.plain_dtype, 1), (_U64, 1), (_U64, 1), (_U64, 1)]
         self.state = [g.leaf(dtype, rank, written=True) for dtype, rank in state]
         self.blocks = g.leaf(_I64, 1)
         elements = []
-        for node, form in zip(columns_of(stage), forms, strict=True):
+        for node, form in zip(stage.columns, forms, strict=True):
             column = g.sequence(node.member, g.arrays(node.member, iter(form)), "0", "0")
             elements.append((node, f"{g.helper('element_at')}({column}, {g.leaf(_I64, 1)}[client])"))
-        kept = {n: self.outputs(n.member) for n in kept_of(plan, stage, folds=folds)}
-        fold = {n: self.outputs(self.checked_state(n)) for n in stage.folds} if folds else {}
-        self.memory = {n: self.remembered(n) for n in steps_of(stage) if n.op in SELECTIONS}
-        states = {n: self.zero(n) for n in fold}
+        self.kept = {n: self.outputs(n.member) for n in kept_of(stage, folds=folds)}
+        self.folds = {n: self.outputs(self.checked_state(n)) for n in stage.folds} if folds else {}
+        self.memory = {n: self.remembered(n) for n in stage.selections}
+        states = {n: self.zero(n) for n in self.folds}
         g.line(f"for client in range(len({self.blocks})):")
         g.indent += 1
         g.line(f"progress[{BATCH}], progress[{CLIENT}], progress[{STEP}] = -1, client, 0")
         for node, text in elements:
             self.lift.known[id(node)] = g.bind(text, node.member)
-        steps = steps_of(stage)
-        for number, node in enumerate(steps):
-            self.step(number, node)
-            if node in kept:  # others may hold sequences, which have no leaves to write
-                self.write(kept[node], "client", self.lift(node), node.member)
-        self.reduce(stage, layout, len(steps))
-        for number, node in enumerate(fold, len(steps) + len(stage.reductions)):
-            self.fold(number, node, *states[node], fold[node])
+        self.client(states)
         g.indent -= 1
         g.line(f"return {self.state[2]}, {self.state[3]}")
+
+    def client(self, states: dict[Node, tuple[str, Var]]) -> None:
+        """Write what is done for a client; ``states`` are those of the folds."""
+        steps, reductions = self.stage.steps, self.stage.reductions
+        for number, node in enumerate(steps):
+            self.step(number, node)
+            if node in self.kept:  # others may hold sequences, which have no leaves to write
+                self.write(self.kept[node], "client", self.lift(node), node.member)
+        weights = [self.weight(i, node) for i, node in enumerate(reductions, len(steps))]
+        terms = [self.leaves(self.lift(node.inputs[0]), node.inputs[0].member) for node in reductions]
+        for number, (reduction, leaves, texts) in enumerate(
+            zip(self.layout.reductions, self.layout.leaves, terms, strict=True), len(steps)
+        ):
+            self.check_limits(number, reduction, leaves, texts)
+        first = len(steps) + len(reductions)
+        following = [self.fold(number, node, *states[node]) for number, node in enumerate(self.folds, first)]
+        self.add_all(terms, weights)
+        for node, state in zip(self.folds, following, strict=True):
+            self.fold_into(states[node][1], state, self.folds[node])
 
     # --- what a loop writes into ---
 
@@ -105,13 +128,13 @@ class LoopWriter:
         """Write one operator."""
         g = self.generator
         match node.op:
-            case "federated_map" | "federated_eval":
+            case _ if node.lowering is Lowering.APPLY:
                 self.mark(number)
-                argument = self.lift(node.inputs[1]) if node.op == "federated_map" else None
+                argument = self.lift(node.inputs[1]) if len(node.inputs) > 1 else None
                 value: Any = g.owned(g.invoke(self.lift(node.inputs[0]), argument, node.member), node.member)
             case "select":
                 value = part_of(g, self.lift(node.inputs[0]), node.detail, node.member)
-            case op if op in SELECTIONS:
+            case _ if node.lowering is Lowering.SELECT:
                 self.mark(number)
                 value = self.selection(node)
             case _:  # a zip: the parts stand side by side
@@ -172,8 +195,8 @@ class LoopWriter:
         text = f"{g.helper('fresh')}({zero.text}, {g.token(type_)})"
         return text, g.bind(text, type_)
 
-    def fold(self, number: int, node: Node, zero: str, state: Var, arrays: list[str]) -> None:
-        """Write how a client is folded into the state of its block."""
+    def fold(self, number: int, node: Node, zero: str, state: Var) -> Var:
+        """Write how a client is folded into the state of its block; return the next state."""
         g, blocks = self.generator, self.blocks
         self.mark(number)
         g.line(f"if client == 0 or {blocks}[client] != {blocks}[client - 1]:")
@@ -182,7 +205,12 @@ class LoopWriter:
         given = Var(f"{g.helper('shared')}({state.text})", state.type)
         pair = Parts((given, self.lift(member)), StructType([state.type, member.member]))
         result = g.text(g.invoke(self.lift(node.inputs[ACCUMULATE]), pair, state.type))
-        g.line(f"{state.text} = {g.helper('coerce')}({result}, {g.token(state.type)})")
+        return g.bind(f"{g.helper('coerce')}({result}, {g.token(state.type)})", state.type)
+
+    def fold_into(self, state: Var, following: Var, arrays: list[str]) -> None:
+        """Write the next state in the place of the last, and the last of a block into its row."""
+        g, blocks = self.generator, self.blocks
+        g.line(f"{state.text} = {following.text}")
         if not arrays:
             return  # a state of empty structs
         g.line(f"if client + 1 == len({blocks}) or {blocks}[client + 1] != {blocks}[client]:")
@@ -192,17 +220,30 @@ class LoopWriter:
 
     # --- sums ---
 
-    def reduce(self, stage: Stage, layout: Layout, steps: int) -> None:
-        """Write what adds a client's terms, all of its weights checked before."""
+    def check_limits(self, number: int, reduction: Reduction, leaves: list[Leaf], texts: list[str]) -> None:
+        """Write how the terms of a secure sum are checked; modular ones have no limits."""
+        secure = [(leaf, text) for leaf, text in zip(leaves, texts, strict=False) if leaf.store == "secure"]
+        if not secure or reduction.modular:
+            return
         g = self.generator
-        weights = [self.weight(i, node) for i, node in enumerate(stage.reductions, steps)]
+        self.mark(number)
+        for leaf, text in secure:
+            limit = f"{self.state[9]}[{g.constant('A', np.int64(leaf.limit))}]"
+            name = "expect_inside" if leaf.shape else "expect_one_inside"
+            g.line(f"{g.helper(name)}({self.flat(leaf, text)}, {limit})")
+
+    def flat(self, leaf: Leaf, text: str) -> str:
+        """Return a tensor as a flat array that nobody may write to, or the scalar that it is."""
+        return f"{self.generator.helper('shared')}({text}.reshape(-1))" if leaf.shape else text
+
+    def add_all(self, values: list[list[str]], weights: list[tuple[list[str], str]]) -> None:
+        """Write what adds a client's terms, all of which are checked."""
+        g = self.generator
         groups: dict[_Kind, list[tuple[str, int]]] = {}
-        for number, (node, reduction, leaves, (given, weight)) in enumerate(
-            zip(stage.reductions, layout.reductions, layout.leaves, weights, strict=True), steps
+        for reduction, leaves, texts, (given, weight) in zip(
+            self.layout.reductions, self.layout.leaves, values, weights, strict=True
         ):
-            texts = self.leaves(self.lift(node.inputs[0]), node.inputs[0].member)
             if leaves and leaves[0].store in ("ordered", "secure"):
-                self.mark(number)
                 for leaf, text in zip(leaves, texts, strict=True):
                     self.keep(reduction, leaf, text)
                 continue
@@ -214,7 +255,7 @@ class LoopWriter:
         for kind, terms in groups.items():
             self.add(kind, terms)
         if groups:
-            g.line(f"if client % {g.constant('N', _clients())} == {_clients() - 1}:")
+            g.line(f"if client % {g.constant('N', CLIENTS)} == {CLIENTS - 1}:")
             g.line(f"    {self.state[2]}, {self.state[3]} = {g.helper('carry')}({', '.join(self.state[:5])})")
 
     def weight(self, number: int, node: Node) -> tuple[list[str], str]:
@@ -229,12 +270,9 @@ class LoopWriter:
 
     def keep(self, reduction: Reduction, leaf: Leaf, text: str) -> None:
         """Write how a tensor counts for a least or greatest value, or is added to a secure sum."""
-        from fedmpi.local.sums.extremes import turn_of
-
         g, (ordered, secure, limits) = self.generator, self.state[7:]
         place = g.constant("A", np.int64(leaf.at))
-        if leaf.shape:
-            text = f"{g.helper('shared')}({text}.reshape(-1))"
+        text = self.flat(leaf, text)
         many = "s" if leaf.shape else ""
         if leaf.store == "ordered":
             name = f"keep_{'integer' if leaf.is_integer else 'float'}{many}"
@@ -287,9 +325,3 @@ class _Kind(NamedTuple):
     dtype: Any
     is_array: bool
     weight: str
-
-
-def _clients() -> int:
-    from fedmpi.local.sums.bins import CLIENTS
-
-    return CLIENTS

@@ -1,0 +1,48 @@
+"""A runner: all clients of a rank by one compiled loop."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmpi.local.computations.bodies import CLIENT, PROGRESS, STEP, note_progress
+from fedmpi.runtime.plan.folding import numbered
+from fedmpi.runtime.stage.work import Work
+
+
+class Fused:
+    """By one compiled loop (`loop`), where the stage's plan says so and Numba takes it."""
+
+    def run(self, work: Work) -> bool:
+        """Run all clients."""
+        call, stage = work.call, work.stage
+        if stage.reductions and work.sums is None:
+            return False
+        if not len(call.mine):
+            return not stage.kept and not stage.folds
+        if not stage.has_clients:
+            return True
+        forms = tuple(call.values[node].forms for node in stage.columns)
+        sparse = any("sparse" in each for each in forms)
+        if not call.program.runs_compiled(work.number, call.num_clients or 0, sparse=sparse):
+            return False
+        loop = call.program.loop(work.number, forms, work.part, speaks=call.comm.rank == call.hosts[0])
+        if loop is None:
+            return False
+        progress = np.full(PROGRESS, -1, dtype=np.int64)
+        state = work.sums.state if work.sums is not None else call.program.no_sums.state
+        blocks = numbered(call.blocks[call.mine]) if stage.folds else np.zeros(len(call.mine), np.int64)
+        data = [(call.values[node], call.positions[node]) for node in stage.columns]
+        try:
+            wide, kept, states = loop.run(progress, state, blocks, data, call.values.__getitem__)
+        except Exception as error:
+            if progress[CLIENT] < 0:
+                raise  # before the first client
+            note_progress(error, progress, loop.kernels)
+            nodes = (*stage.steps, *stage.reductions, *stage.folds)
+            raise work.failed(error, nodes[progress[STEP]], int(progress[CLIENT])) from error
+        if work.sums is not None:
+            work.sums.grown(wide)
+        for node, column in zip(loop.kept, kept, strict=True):
+            call.values[node], call.positions[node] = column, np.arange(column.count)
+        work.states.update(zip(work.folds, states, strict=True))
+        return True
