@@ -33,6 +33,7 @@ from fedmpi.language import Value as Value
 from fedmpi.language import federated_aggregate as federated_aggregate
 from fedmpi.language import federated_apply as federated_apply
 from fedmpi.language import federated_broadcast as federated_broadcast
+from fedmpi.language import federated_collect as federated_collect
 from fedmpi.language import federated_computation as federated_computation
 from fedmpi.language import federated_eval as federated_eval
 from fedmpi.language import federated_map as federated_map
@@ -67,6 +68,7 @@ from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data
 from fedmpi.runtime import client_data_from_arrays as client_data_from_arrays
+from fedmpi.runtime import compiled_only as compiled_only
 from fedmpi.runtime import draw as draw
 from fedmpi.runtime import explain as explain
 from fedmpi.runtime import is_server as is_server

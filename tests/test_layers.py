@@ -15,24 +15,27 @@ from tests.mpijob import ROOT
 
 PACKAGE = ROOT / "fedmpi"
 # The rooms of the house, from the ground up: an arrow may point to a room or a file further up in this list alone.
-# The name of a layer, at its end, is its `__init__`; "" is fedmpi's own.
-ORDER = [
-    *("version", "language.source", "language.errors", "language.arrays", "language.types", "language.tree"),
-    *("language.operators", "language.tracing", "language.checking", "language.type_analysis", "language"),
-    *("local.attributes", "local.records", "local.value_errors", "local.jit", "local.columns", "local.sums"),
-    *("local.integers", "local.kernels", "local.typed", "local.integer_pass", "local.computations", "local.loops"),
-    *("local.decorators", "local", "kernels", "runtime.mpi", "runtime.collective", "runtime.plan", "runtime.arguments"),
-    *("runtime.stage", "runtime.watch", "runtime.executor", "runtime.reference_sums", "runtime.reference"),
-    *("runtime.asynchronous", "runtime.context", "runtime.show", "runtime", "framework", "data", "", "tutorial"),
-    *("bench", "interop", "cli", "__main__"),
-]
+# The name of a layer, at its end, is its `__init__`; "fedmpi" is the package's own.
+ROOMS = """
+    version
+    language.source language.errors language.arrays language.types language.tree language.operators language.tracing
+    language.checking language.type_analysis language
+    local.attributes local.records local.value_errors local.jit local.columns local.sums local.integers local.kernels
+    local.typed local.integer_pass local.computations local.loops local.decorators local
+    kernels
+    runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.upward runtime.watch
+    runtime.executor runtime.reference_sums runtime.reference runtime.asynchronous runtime.context runtime.show runtime
+    framework data fedmpi tutorial bench interop cli __main__
+"""
+ORDER = ROOMS.split()
 LARGEST = 15  # files of a room, besides its `__init__`
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def name_of(path):
     """Return a file's name below the package; an `__init__` has that of its folder."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+    whole = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return whole.removesuffix("__init__").removesuffix(".") or "fedmpi"
 
 
 NAMES = {name_of(path) for path in MODULES}
@@ -55,7 +58,7 @@ def graph():
     """Return which files each file imports, inside of functions and for type checkers too, by their names."""
     found = {}
     for path in MODULES:
-        own = {name.removeprefix("fedmpi").removeprefix(".") for name in imports(path) if name.startswith("fedmpi")}
+        own = {name.removeprefix("fedmpi.") for name in imports(path)}
         found[name_of(path)] = own & NAMES - {name_of(path)}
     return found
 

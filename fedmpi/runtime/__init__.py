@@ -6,6 +6,7 @@ from fedmpi.runtime.context import client_data as client_data
 from fedmpi.runtime.context import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime.context import is_server as is_server
 from fedmpi.runtime.context import replicate as replicate
+from fedmpi.runtime.plan.decision import compiled_only as compiled_only
 from fedmpi.runtime.reference import ReferenceContext as ReferenceContext
 from fedmpi.runtime.show.drawing import draw as draw
 from fedmpi.runtime.show.explanation import explain as explain

@@ -40,6 +40,7 @@ from fedmpi.runtime.mpi import forked, line
 from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.mpi.launch import LaunchError
 from fedmpi.runtime.mpi.library import initialise
+from fedmpi.runtime.plan.decision import only
 from fedmpi.runtime.plan.function_values import as_computation, function_value, present_with_functions
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.plan import Plan, build, has_placements
@@ -150,7 +151,7 @@ class MpiContext(Installable):
                         functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(functions), debugging())
+        key = (computation, tuple(functions), self.options)
         if key not in self._programs:
             check_compiler()
             for each in (computation, *functions):
@@ -161,11 +162,11 @@ class MpiContext(Installable):
     @property
     def options(self) -> Options:
         """What plans made here and now depend on."""
-        return Options(self.reduction, self.nonfinite == "raise", self.fuse, debugging())
+        return Options(self.reduction, self.nonfinite == "raise", self.fuse, debugging(), only())
 
     def planned(self, computation: Computation) -> tuple[Plan, tuple[Stage, ...]]:
         """Return the plan of a computation, and its stages as far as calls have shown how they run."""
-        program = self._programs.get((computation, (), debugging()))
+        program = self._programs.get((computation, (), self.options))
         if program is None:
             plan = build(computation, (), self.options)
             return plan, plan.stages

@@ -8,18 +8,17 @@ in the word before a later stage), another rank's in the agreement; then every r
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.local.columns.client_data import ClientData, Ranks
 from fedmpi.local.columns.column import Column
 from fedmpi.local.columns.messages import from_bytes, to_bytes
-from fedmpi.local.columns.taking import take
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.interpret import Interpreter
 from fedmpi.runtime.arguments.checks import (
@@ -38,21 +37,23 @@ from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
 from fedmpi.runtime.mpi.log import logger
+from fedmpi.runtime.plan.decision import No
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
-from fedmpi.runtime.plan.reduction import Layout, Reduction
 from fedmpi.runtime.plan.stage import Stage
-from fedmpi.runtime.plan.stages import reduction_of
 from fedmpi.runtime.stage import debug_mode as debugging
-from fedmpi.runtime.stage.aggregate import aggregate
 from fedmpi.runtime.stage.call import Call
 from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.nonfinite import tell
-from fedmpi.runtime.stage.program import closed, leaf_shapes
-from fedmpi.runtime.stage.work import Work
+from fedmpi.runtime.stage.program import refusal
+from fedmpi.runtime.upward.aggregate import aggregate
+from fedmpi.runtime.upward.collect import collect
+from fedmpi.runtime.upward.reduce import reduce
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
+UPWARD = (reduce, aggregate, collect)  # what brings a stage's results to rank 0, in this order (collective)
+SLOWLY = "%s: its clients are run client by client, for %s"
 REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
 
 
@@ -85,9 +86,8 @@ class Execution(Call):
                 assert work is not None  # else it has been raised
                 if words[2] == REFUSED:
                     self.refuse(number)
-                self.reduce(stage, work, words)
-                if stage.folds:
-                    aggregate(self, work)
+                for bring in UPWARD:
+                    bring(self, work, words)
 
     # --- before the first stage ---
 
@@ -195,8 +195,19 @@ class Execution(Call):
             )
         if self.num_clients == 0 and wants:
             raise ValueError(f"{self.name}: {wants}")
-        for stage in self.plan.stages:
+        for stage in self.program.stages:
             self.limits(stage)
+            if self.program.options.only and stage.has_clients and isinstance(stage.compiled, No):
+                raise RuntimeError(f"{self.name}: {refusal(stage, stage.compiled.reason)}\n  at {user_location()}")
+        if not self.program.said:
+            self.program.said = True
+            self.say_how()
+
+    def say_how(self) -> None:
+        """Say once on rank 0 that clients are run client by client where the program has not asked for that."""
+        for stage in self.program.stages if self.comm.rank == 0 else ():
+            if stage.has_clients and isinstance(stage.compiled, No) and not stage.compiled.asked:
+                logger.warning(SLOWLY, self.name, stage.compiled.reason)
 
     # --- down: server work, header or word, payload ---
 
@@ -262,62 +273,7 @@ class Execution(Call):
         found = next(part.tobytes().decode() for part in reasons if len(part))
         self.program.refuse(number, found)
         if self.comm.rank == 0:
-            logger.warning("%s: its clients are run client by client: %s", self.name, found)
-
-    def reduce(self, stage: Stage, work: Work, words: Words) -> None:
-        """Reduce all sums and means of a stage in one message; what is wide or not finite, if anything, in another."""
-        if not stage.reductions:
-            return
-        sums = work.sums
-        if sums is None:
-            reductions = [self.settle(i, node, work.members) for i, node in enumerate(stage.reductions)]
-            sums = self.program.new_sums(Layout(reductions, stage.mode))
-            self.attempt(functools.partial(work.add_members, sums))
-            words = self.agree(sums.words(self.num_clients or 0))
-        if sums.layout.secure:
-            from fedmpi.runtime.stage.secure import hide
-
-            hide(self.comm, sums, self.owner, self.hosts)
-        sums.reduce(self.comm, words)
-        if words[2]:
-            parts = self.comm.gather_bytes(sums.wide(self.mine))
-            found = None if parts is None else sums.merge(parts)
-            if found is not None:
-                node = stage.reductions[found.reduction]
-                self.not_finite.append((found, f"{node.op} at {node.where}"))
-        if self.comm.rank == 0:
-            for index, node in enumerate(stage.reductions):
-                self.values[node] = self.attempt(functools.partial(self.finish, node, sums, index))
-
-    def finish(self, node: Node, sums: Any, index: int) -> Any:
-        try:
-            return self.program.checked(node, sums.result(index, self.num_clients or 0))
-        except Exception as error:
-            raise failures.annotated(error, f"{self.name}: {node.op} at {node.where}") from error
-
-    def settle(self, position: int, node: Node, members: list[Any]) -> Reduction:
-        """Agree on the sizes that the type of a reduction's members leaves open.
-
-        Clients of weight 0 have no say, unless there are no others.
-        """
-        member = node.inputs[0].member
-        mine: dict[str, tuple[bool, int]] = {}  # for each size whether all have weight 0, and the first client
-        for client, values in zip(self.mine.tolist(), members, strict=True):
-            value, weight = values[position]
-            shapes, who = json.dumps(leaf_shapes(member, value)), (weight is not None and not weight, client)
-            mine[shapes] = min(mine.get(shapes, who), who)
-        data = np.frombuffer(json.dumps(mine).encode(), dtype=np.uint8)
-        parts = [json.loads(part.tobytes()) for part in self.comm.allgather_bytes(data)]
-        everybody = sorted((*who, shapes) for part in parts for shapes, who in part.items())
-        found = [(client, shapes) for weightless, client, shapes in everybody if weightless == everybody[0][0]]
-        for client, shapes in found:
-            if shapes != found[0][1]:
-                self.agreed = True  # every rank sees the same sizes
-                raise ValueError(
-                    f"{self.name}: {node.op} at {node.where}: the clients' values differ in size: "
-                    f"{self.who(found[0][0])} has the shapes {found[0][1]}, {self.who(client)} has {shapes}"
-                )
-        return reduction_of(node, closed(member, iter(json.loads(found[0][1]) if found else [])))
+            logger.warning(SLOWLY, self.name, found)
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""
@@ -338,11 +294,6 @@ class Execution(Call):
         rows = [iter(from_bytes(type_, part)) for part in parts]
         members = [next(rows[rank]) for rank in self.owner]
         self.gathered = {n: [m[i] for m in members] for i, n in enumerate(nodes)}
-
-    def column(self, node: Node) -> Column:
-        """Return the values of this rank's clients, and of no others, in the order of the clients."""
-        column: Column = self.values[node]
-        return take(column, self.positions[node]) if node in self.positions else column
 
     def resident(self, node: Node, type_: Type) -> ClientData:
         """Return a value at the clients as it is, on the ranks of its clients."""

@@ -232,6 +232,10 @@ class _Reference(Interpreter):
                 return reference_sums.extreme(expr.op, self.members(args[0]), expr.type.member)
             case "federated_aggregate":
                 return self.aggregate(expr, *args)
+            case "federated_collect":
+                members = self.members(args[0])
+                assert isinstance(expr.type.member, SequenceType)
+                return PackedSequence(pack(expr.type.member.element, list(members)), 0, len(members))
             case "federated_eval":
                 if expr.type.placement is not CLIENTS:
                     return self._at_server(expr, args[0], None)

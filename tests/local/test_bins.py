@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedmpi.local.sums import bins, rounding
+from fedmpi.local.sums import bins, rounding, terms
 from fedmpi.local.sums.weights import check_weight
 from tests import oracle
 
@@ -19,7 +19,7 @@ class Sums:
     """The sums of ``n`` elements in one accumulator."""
 
     def __init__(self, n):
-        self.planes, self.slots = np.zeros((bins.PLANES, n)), np.zeros(n, np.int32)
+        self.planes, self.slots = np.zeros((terms.PLANES, n)), np.zeros(n, np.int32)
         self.notes, self.room = bins.new_notes(), np.zeros(bins.BLOCK)
         self.wide = bins.new_wide()
 
@@ -73,7 +73,7 @@ def around(exponent):
     return st.builds(lambda m, e: math.ldexp(m, max(e, -1074)), st.integers(-3, 3), exponents)
 
 
-EDGES = [bins.TOP + bins.WIDTH - bins.WIDTH * p for p in range(bins.PLANES + 2)]
+EDGES = [bins.TOP + bins.WIDTH - bins.WIDTH * p for p in range(terms.PLANES + 2)]
 ANY = st.integers(0, 2**64 - 1).map(as_float)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 NEAR = st.builds(math.ldexp, st.integers(-(2**53), 2**53), st.integers(-100, 60))
@@ -120,12 +120,12 @@ def test_elements_do_not_touch_each_other(rows, at):
 def test_both_sides_of_the_edge_of_a_plane(edge):
     limit = 2.0**edge
     below, above = np.nextafter(limit, 0), np.nextafter(limit, np.inf)
-    for terms in ([limit] * 3, [below] * 5, [above, -limit], [above, below, -above], [-limit, below / 2, below / 2]):
-        sums = summed([[t] for t in terms])
-        assert oracle.bits(sums.rounded()[0]) == oracle.bits(oracle.total(terms))
+    for numbers in ([limit] * 3, [below] * 5, [above, -limit], [above, below, -above], [-limit, below / 2, below / 2]):
+        sums = summed([[t] for t in numbers])
+        assert oracle.bits(sums.rounded()[0]) == oracle.bits(oracle.total(numbers))
 
 
-@pytest.mark.parametrize("exponent", [120 - 40 * p for p in range(bins.PLANES)] + [159, 500])
+@pytest.mark.parametrize("exponent", [120 - 40 * p for p in range(terms.PLANES)] + [159, 500])
 def test_as_many_terms_as_fit_before_a_carry(exponent):
     """The largest terms of a plane, twice as many as `CLIENTS`, on each of four accumulators that are then added."""
     largest = np.nextafter(2.0**exponent, 0)
@@ -133,13 +133,13 @@ def test_as_many_terms_as_fit_before_a_carry(exponent):
     parts = []
     for _ in range(4):
         sums = Sums(2)
-        for client in range(2 * bins.CLIENTS):
+        for client in range(2 * terms.CLIENTS):
             sums.add(row[0], client=client)
-            if client % bins.CLIENTS == bins.CLIENTS - 1:
+            if client % terms.CLIENTS == terms.CLIENTS - 1:
                 assert np.all(np.abs(sums.planes) <= 2.0**52 * (bins._CUT[:, None] / (1.5 * 2.0**52)))
                 sums.carry()
         parts.append(sums)
-    total = Fraction(largest) * 2 * bins.CLIENTS
+    total = Fraction(largest) * 2 * terms.CLIENTS
     for sums in parts:
         assert list(sums.rounded()) == [oracle.nearest(total), oracle.nearest(-total)]
     whole = parts[0]

@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
 
 def entries(folder, suffix=".nbc", kind="entry"):
     """Return the files of what Python calls; of the kind "core", of what is translated at a definition."""
-    return list(folder.glob(f"*/{kind}_*{suffix}"))
+    return list(folder.glob(f"*/*.{kind}-*{suffix}"))
 
 
 def start(script, folder, *words, **environment):
@@ -73,8 +73,8 @@ def start(script, folder, *words, **environment):
 def finish(process):
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    saved = re.findall(r"data saved to '.*[/\\]((?:core|entry)_\w+)\.", output)
-    loaded = re.findall(r"data loaded from '.*[/\\]((?:core|entry)_\w+)\.", output)
+    saved = re.findall(r"data saved to '.*[/\\](\w+\.(?:core|entry))-", output)
+    loaded = re.findall(r"data loaded from '.*[/\\](\w+\.(?:core|entry))-", output)
     return output.splitlines()[-1], saved, loaded
 
 
@@ -282,10 +282,10 @@ def test_the_key_covers_sources_and_numbas_settings(tmp_path, monkeypatch):
             keys.append(cache.conditions())
     assert cache.conditions() == keys[0]
     cache.versions.cache_clear()
-    (tmp_path / "kernels").mkdir()
+    (tmp_path / "local" / "kernels").mkdir(parents=True)
     for name, text in (("tiles", "a = 1"), ("tiles", "a = 2"), ("kernels/dense", "a = 1"), ("kernels/dense", "a = 2")):
-        (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+        (tmp_path / "local" / f"{name}.py").write_text(text)
+        monkeypatch.setattr(cache, "PACKAGE", str(tmp_path))
         cache.versions.cache_clear()
         keys.append(cache.conditions())
     cache.versions.cache_clear()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.local.sums import extremes
+from fedmpi.local.sums import extremes, terms
 
 FLOATS = [np.float16, np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
@@ -26,7 +26,7 @@ def test_order_and_inverse(data, dtype, least):
         lambda n: np.frombuffer(n.to_bytes(kind.itemsize, "little"), kind)[0]
     )
     one, two = data.draw(numbers), data.draw(numbers)
-    turn = extremes.turn_of(kind, least=least)
+    turn = terms.turn_of(kind, least=least)
     a, b = (int(extremes.keys_of(x, turn)[0]) for x in (one, two))
     nan = [x != x for x in (one, two)]
     if not any(nan):
@@ -44,7 +44,7 @@ def test_compiled_forms_keep_the_same_keys(dtype, least):
     numbers = np.frombuffer(np.random.default_rng(3).bytes(400 * kind.itemsize), kind).reshape(100, 4)
     if kind.kind == "f":
         numbers = np.concatenate([numbers, np.array([[-0.0, 0.0, np.nan, np.inf]], kind)])
-    turn = extremes.turn_of(kind, least=least)
+    turn = terms.turn_of(kind, least=least)
     want = np.max([extremes.keys_of(row, turn) for row in numbers], axis=0)
     many, single = np.zeros(6, np.uint64), np.zeros(6, np.uint64)
     form = "float" if kind.kind == "f" else "integer"

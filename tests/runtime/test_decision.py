@@ -158,7 +158,9 @@ def test_a_loop_that_numba_refuses(context, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "fedmpi"):
         assert [of_sequences([[1.0], [2.0]]) for _ in range(3)] == [3.0] * 3
     why = "Numba refuses the loop (AssertionError: no lowering)"
-    assert [r.getMessage() for r in caplog.records] == [f"of_sequences: its clients are run client by client: {why}"]
+    assert [r.getMessage() for r in caplog.records] == [
+        f"of_sequences: its clients are run client by client, for {why}"
+    ]
     assert how(of_sequences) == how(of_sequences, clients=500) == f"client by client, for {why}"
     assert how(of_numbers) == f"{FROM}, else client by client"
     with fm.MpiContext(fuse=True), pytest.raises(AssertionError, match="no lowering"):

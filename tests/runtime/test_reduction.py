@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmpi as fm
-from fedmpi.local.sums import bins
+from fedmpi.local.sums import bins, terms
 from fedmpi.runtime import reference_sums
 from fedmpi.runtime.plan.reduction import Layout, Reduction
 from fedmpi.runtime.stage.accumulator import Accumulator
@@ -169,7 +169,7 @@ def test_integers_are_exact_and_overflow_is_an_error(dtype):
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_more_clients_than_fit_without_a_carry(ranks):
     """Every 500th client is far off; the rest fills the planes up."""
-    count, rng = 2 * bins.CLIENTS + 101, np.random.default_rng(4)
+    count, rng = 2 * terms.CLIENTS + 101, np.random.default_rng(4)
     values = rng.uniform(0.9, 1, (count, 3)) * [2.0**159, 2.0**119, -1.0]
     values[::500] *= 1e-40
     values[7::500] *= 1e90

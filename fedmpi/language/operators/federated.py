@@ -195,6 +195,16 @@ def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge:
     return FederatedType(unplaced_result(report, "report", state), SERVER)
 
 
+@operator("{T}@CLIENTS -> T*@SERVER", Lowering.COLLECT, runs="one Gather of the clients' values; n × T bytes on rank 0")
+def federated_collect(value: Placed) -> Type:
+    """Bring the clients' values to the server as a sequence, in the order of the clients.  T holds no sequence."""
+    member = placed(value, "value", CLIENTS).member
+    if type_contains(member, lambda t: isinstance(t, SequenceType)):
+        hint = "reduce each client's sequence first: fm.federated_map of a function with fm.sequence_reduce"
+        raise TypingError(f"value must hold no sequence, found {value}", hint)
+    return FederatedType(SequenceType(member), SERVER)
+
+
 @operator("<T,P> -> T@P", Lowering.BESIDE, runs="nothing: every rank has the value")
 def federated_value(value: Plain, placement: Placement) -> Type:
     """Place a value: the same at every place."""

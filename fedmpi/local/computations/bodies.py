@@ -25,7 +25,14 @@ from fedmpi.local.value_errors import ArgumentError, DoesNotFitError
 
 
 class NotCompilable(Exception):
-    """The function holds something that only the interpreter can do; the text says what."""
+    """The function holds something that only the interpreter can do; the text says what.
+
+    ``asked`` tells that the program asked for it: by a `python_computation`.
+    """
+
+    def __init__(self, text: str, *, asked: bool = False) -> None:
+        super().__init__(text)
+        self.asked = asked
 
 
 class LocalBody:
@@ -180,6 +187,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
     ``consumed`` names a parameter that it may write into (see `in_place`).
     """
     from fedmpi.local.computations.numba_bodies import compile_body
+    from fedmpi.local.jit.cache import code_of
     from fedmpi.local.jit.callee import callee
     from fedmpi.local.typed.coerce import accept, coerce
     from fedmpi.local.typed.tokens import token_of
@@ -210,7 +218,7 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
         f"def {own}typed({', '.join(body.parameters)}):\n"
         f"    return {own}coerce({own}user({', '.join(arguments)}), {own}result)\n"
     )
-    exec(compile(text, f"<fedmpi {body.name}>", "exec"), scope)
+    exec(code_of(text, body.name), scope)
     return callee(scope[f"{own}typed"])
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import linecache
 import platform
+import re
 import sys
 import types
 from pathlib import Path
@@ -30,6 +32,7 @@ _SETTINGS = (
     "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "ENABLE_PROFILING", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS",
     "DEBUG_JIT", "DEBUG_NRT", "DEBUG_ARRAY_OPT_RUNTIME", "FULL_TRACEBACKS", "PARFOR_MAX_TUPLE_SIZE",
 )  # fmt: skip
+_TITLE = 60  # characters of a computation's name in the name of a file
 
 
 @functools.cache
@@ -177,15 +180,24 @@ def _feed_global(digest: Any, value: Any, names: set[str], seen: set[int]) -> No
         _feed_global(digest, value.__dict__[name], names, seen)
 
 
-def function_of(name: str, text: str, scope: dict[str, Any], key: str | None) -> Any:
+def function_of(name: str, text: str, scope: dict[str, Any], key: str | None, title: str = "") -> Any:
     """Return the function ``name`` of the module ``text`` with ``scope`` as its globals.
 
-    With a key its module has a name of its own, by which stored code finds it.
+    With a key its module has a name of its own, by which stored code finds it.  ``title`` says what it is the code of:
+    the file of stored code bears it, and so do tracebacks and profiles, which show the lines of the text.
     """
     own: dict[str, Any] = {}
     if key is not None:
-        module = types.ModuleType(f"{name}_{key[:32]}")
+        called = re.sub(r"\W+", "_", title, flags=re.ASCII).strip("_")[:_TITLE] or name
+        module = types.ModuleType(f"{called}_{key[:32]}")
         sys.modules[module.__name__], own = module, module.__dict__
     own.update(scope)
-    exec(compile(text, f"<fedmpi {name}>", "exec"), own)
+    exec(code_of(text, title or name), own)
     return own[name]
+
+
+def code_of(text: str, title: str) -> types.CodeType:
+    """Return generated code whose tracebacks, warnings and profiles show its lines."""
+    filename = f"<fedmpi {title} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
+    linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
+    return compile(text, filename, "exec")

@@ -79,6 +79,8 @@ class Generator:
     in_place: bool = False  # kernels may write into a state that the text owns
     kernels: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
     has_loop: bool = False  # over a sequence, in the text or in a local computation that it calls
+    remarks: dict[int, str] = field(default_factory=dict)  # on lines, for readers alone
+    meanings: dict[str, str] = field(default_factory=dict)  # of names, for readers alone
     indent: int = 1
     count: int = 0
 
@@ -228,7 +230,9 @@ class Generator:
             if isinstance(given, Given) and isinstance(function, NumbaBody):
                 form = function.consuming(position)
                 if form is not None:
-                    line = self.lines[-2].replace(f"{name}(", f"{self.constant('C', form)}(", 1)
+                    consuming = self.constant("C", form)
+                    self.meanings[consuming] = f"{function.name}, which writes into its {function.parameters[position]}"
+                    line = self.lines[-2].replace(f"{name}(", f"{consuming}(", 1)
                     given.consuming = len(self.lines) - 2, line
         return made
 
@@ -361,7 +365,7 @@ def _check_layouts(found: Type, wanted: Type) -> None:
 def compilable(body: LocalBody) -> LocalBody:
     """Return a local computation, or raise `NotCompilable` if it is interpreted."""
     if not body.compilable:
-        raise NotCompilable(f"{body.name} is a python_computation")
+        raise NotCompilable(f"{body.name} is a python_computation", asked=True)
     return body
 
 

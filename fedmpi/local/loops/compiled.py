@@ -38,7 +38,7 @@ class CompiledFunction:
         self._kernels = generator.kernels
         prepare_numba()
         with announced(name):
-            self._core = Core(generator)
+            self._core = Core(generator, name)
 
     def _entry(self, forms: tuple[str, ...]) -> Any:
         """Return the compiled code for arguments whose sequences are stored in these forms."""
@@ -149,29 +149,30 @@ def compile_entry(write: Callable[[bool], Generator], name: str, *, stored: bool
     prepare_numba()
     with announced(name):
         try:
-            return _compile(write(False))
+            return _compile(write(False), name)
         except (NumbaError, AttributeError, TypeError):
             if not stored:
                 raise
-            return _compile(write(True))
+            return _compile(write(True), name)
 
 
 class Core:
     """What a generator wrote, checked and translated for compiled callers, of which `entry` is one."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, title: str) -> None:
         from fedmpi.local.jit.callee import callee
 
+        self.title = title
         text, self.parameters = text_of(generator, "core"), ", ".join(["progress", *generator.parameters])
         self.signature, scope = _signature(generator), linked(generator.scope)
         self.key = _key(scope, text, self.signature)
-        self.dispatcher = _compiled("core", callee, text, scope, self.key, self.signature)
+        self.dispatcher = _compiled("core", callee, text, scope, self.key, self.signature, title)
 
     def entry(self) -> Any:
         """Return the function that Python calls."""
         text = f"def entry({self.parameters}):\n    return core({self.parameters})\n"
         key = None if self.key is None else hashlib.sha256(f"called {self.key}".encode()).hexdigest()
-        return _compiled("entry", _called, text, {"core": self.dispatcher}, key, self.signature)
+        return _compiled("entry", _called, text, {"core": self.dispatcher}, key, self.signature, self.title)
 
 
 def _called(function: Any, *, cache: bool) -> Any:
@@ -182,9 +183,9 @@ def _called(function: Any, *, cache: bool) -> Any:
     return jitted(function, store=Store(function) if cache else None, nogil=True)
 
 
-def _compile(generator: Generator) -> Any:
+def _compile(generator: Generator, title: str) -> Any:
     text, signature, scope = text_of(generator, "entry"), _signature(generator), linked(generator.scope)
-    return _compiled("entry", _called, text, scope, _key(scope, text, signature), signature)
+    return _compiled("entry", _called, text, scope, _key(scope, text, signature), signature, title)
 
 
 def _signature(generator: Generator) -> tuple[Any, ...]:
@@ -200,11 +201,11 @@ def _signature(generator: Generator) -> tuple[Any, ...]:
 
 
 def _compiled(
-    name: str, make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any
+    name: str, make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any, title: str
 ) -> Any:
     """Return the dispatcher that ``make`` makes of the function ``name`` in a text, compiled or loaded."""
     prepare_numba()
-    made = make(cache.function_of(name, text, scope, key), cache=key is not None)
+    made = make(cache.function_of(name, text, scope, key, title), cache=key is not None)
     with made._cache.compiling(signature) if key is not None else contextlib.nullcontext():
         made.compile(signature)
     made.disable_compile()

@@ -71,10 +71,14 @@ class Lift:
         return self.known[id(value)]
 
 
-def text_of(generator: Generator, name: str) -> str:
-    """Return the text of ``name(progress, parameters…)``."""
+def text_of(generator: Generator, name: str, *, remarks: bool = False) -> str:
+    """Return the text of ``name(progress, parameters…)``, for readers with remarks."""
     head = f"def {name}({', '.join(['progress', *generator.parameters])}):"
-    return "\n".join([head, *generator.head, *generator.lines, ""])
+    lines = generator.lines
+    if remarks:
+        said = generator.remarks
+        lines = [line + (f"  # {said[i]}" if i in said else "") for i, line in enumerate(lines)]
+    return "\n".join([head, *generator.head, *lines, ""])
 
 
 def generate(

@@ -7,8 +7,12 @@ round that has run once compiles nothing when it runs again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
+_ONLY: ContextVar[bool] = ContextVar("fedmpi_compiled_only", default=False)
 COMPILED_FROM = 100  # clients of a call, on all ranks
 
 
@@ -19,9 +23,10 @@ class Yes:
 
 @dataclass(frozen=True)
 class No:
-    """Client by client, because of what the reason says."""
+    """Client by client, because of what the reason says; ``asked`` tells that the program asked for it."""
 
     reason: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,26 @@ class From:
 
 
 Decision = Yes | No | From
+
+
+def only() -> bool:
+    """Tell whether `compiled_only` holds in this thread (or task)."""
+    return _ONLY.get()
+
+
+@contextmanager
+def compiled_only() -> Iterator[None]:
+    """Within the block, run clients by compiled loops alone, however few there are.
+
+    A call with a stage whose clients would be run client by client raises `RuntimeError`, on all ranks and before any
+    work, with the reason; so does one whose loop Numba refuses.  All ranks of a job must be in such a block, or none.
+    It holds for this thread or task.
+    """
+    token = _ONLY.set(True)
+    try:
+        yield
+    finally:
+        _ONLY.reset(token)
 
 
 def is_compiled(decision: Decision, clients: int, *, sparse: bool) -> bool:

@@ -143,6 +143,8 @@ class LoopWriter:
 
     def mark(self, number: int) -> None:
         """Write which step begins, for errors."""
+        nodes = (*self.stage.steps, *self.stage.reductions, *self.stage.folds)
+        self.generator.remarks[len(self.generator.lines)] = str(nodes[number])
         self.generator.line(f"progress[{BATCH}], progress[{STEP}] = -1, {number}")
 
     def remembered(self, node: Node) -> tuple[str, str, list[str]]:

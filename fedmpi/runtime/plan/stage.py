@@ -22,13 +22,14 @@ class Options:
 
     ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
     errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays); ``debug`` whether it
-    is run in debug mode.
+    is run in debug mode; ``only`` whether a stage that is run client by client is an error (see `compiled_only`).
     """
 
     mode: str = "exact"
     raises_nonfinite: bool = False
     fuse: bool | None = None
     debug: bool = False
+    only: bool = False
 
 
 @dataclass(frozen=True, eq=False)

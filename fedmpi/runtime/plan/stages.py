@@ -92,14 +92,14 @@ def _has_integers(type_: Type) -> bool:
 def _decided(stage: Stage, options: Options) -> Decision:
     """Return how the clients of a stage are run: the same on every rank, whichever clients it has."""
     if options.debug:
-        return No("debug mode")
-    if options.fuse is False:
-        return No("the context has fuse=False")
+        return No("debug mode", asked=True)
+    if options.fuse is False and not options.only:
+        return No("the context has fuse=False", asked=True)
     try:
         has_loop = works_through_sequences(stage)
     except NotCompilable as reason:
-        return No(str(reason))
-    return Yes() if has_loop or options.fuse else From(COMPILED_FROM)
+        return No(str(reason), reason.asked)
+    return Yes() if has_loop or options.fuse or options.only else From(COMPILED_FROM)
 
 
 def _keeps(stage: Stage) -> bool:

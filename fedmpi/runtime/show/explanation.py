@@ -34,10 +34,10 @@ from fedmpi.language.types import (
     SequenceType,
     StructType,
     Type,
-    contains,
 )
 from fedmpi.local.computations.bodies import LocalBody, NumbaBody, PythonBody
 from fedmpi.runtime.mpi.stdout import fitting
+from fedmpi.runtime.show.code_text import texts, unplanned
 from fedmpi.runtime.show.plan_text import planned, shown_computation, steps
 
 # Characters of a type in the tree and in the lines above it, and of a constant.
@@ -59,25 +59,27 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(computation: Computation, *, full: bool = False, clients: int | None = None) -> Explanation:
+def explain(
+    computation: Computation, *, full: bool = False, clients: int | None = None, code: bool = False
+) -> Explanation:
     """Return the program of a computation as a tree, one node a line, and its communication plan; print it to read it.
 
     A node says which operator or local computation it is, the type of what it gives, and where in the user's program
     it was written; a value that is used several times has a name, ``%1``.  Long types are shortened (``<…>`` stands for
-    a struct) unless ``full``.  ``clients`` is that of `fm.plan`.  Raises `TypeError` for what is no computation with a
-    type.
+    a struct) unless ``full``.  ``clients`` is that of `fm.plan`.  With ``code`` it shows the Python text that Numba
+    compiles, for columns whose arrays are as the type says.  Raises `TypeError` for what is no computation with a type.
     """
     shown = shown_computation("explain", computation, clients)
     printer = _Printer(full)
     lines = [*printer.head(shown), "program", *printer.program(shown.expression), "plan", *_plan(shown, clients)]
+    if code:
+        lines += ["code", *texts(shown, clients)]
     return Explanation(shown, "\n".join(lines))
 
 
 def _plan(computation: Computation, clients: int | None) -> list[str]:
-    if contains(computation.type_signature.parameter, FunctionType):
-        return ["  made at each call, for the functions that it is given"]
-    if any(free(computation.expression)):
-        return ["  that of the computation around it, whose values it uses"]
+    if reason := unplanned(computation):
+        return [f"  {reason}"]
     try:
         return [f"  {step}" for step in steps(planned("explain", computation, clients))]
     except (TypeError, ValueError) as error:  # it can be used in other programs, but not be called

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedmpi.local.columns.client_data import ClientData, Ranks
+from fedmpi.local.columns.column import Column, pack
+from fedmpi.local.columns.taking import take
 from fedmpi.local.loops.functions import concrete
 from fedmpi.runtime.arguments.checks import label
 from fedmpi.runtime.collective import failures
@@ -75,3 +77,10 @@ class Call(Round):
             except Exception as error:
                 raise failures.annotated(error, f"{self.name}: {node.op} at the server, {node.where}") from error
         return concrete(node.inputs[0], resolve)  # zip, value: the parts stand side by side
+
+    def column(self, node: Node) -> Column:
+        """Return the values of this rank's clients, and of no others, in the order of the clients."""
+        if not node.per_client:  # the same at all
+            return pack(node.member, [self.values[node]] * len(self.mine))
+        column: Column = self.values[node]
+        return take(column, self.positions[node]) if node in self.positions else column

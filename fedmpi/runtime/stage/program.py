@@ -42,7 +42,8 @@ class Program:
         self.parcels = [Parcel([node.member for node in stage.sent]) for stage in plan.stages]
         # Ranks that take sums in different ways, or of which only some are in debug mode, must not meet.
         mode = 2 * MODES.index(self.options.mode) + self.options.raises_nonfinite
-        self.fingerprint = plan.fingerprint ^ mode ^ (self.debug << 4)
+        self.fingerprint = plan.fingerprint ^ mode ^ (self.debug << 4) ^ (self.options.only << 5)
+        self.said = False  # how the clients are run, where that is not as anybody would expect
         self.per_client = [node for node in plan.inputs if node.per_client]
         # The arguments that every rank reads.
         self.common = [n for n in plan.inputs if not n.per_client and n.placement is not SERVER]
@@ -87,12 +88,14 @@ class Program:
             try:
                 made = self._loop(self.stages[number], forms, part, speaks=speaks)
             except NotCompilable as reason:
+                if self.options.only:
+                    raise RuntimeError(refusal(self.stages[number], str(reason))) from None
                 if part == WHOLE:  # for these forms of the columns alone
                     self.refusals[number] = str(reason)
             except Exception as error:
                 # Each local computation has been compiled by itself: what Numba finds wrong with all of them together
                 # must not end a run that goes on without.
-                if self.options.fuse or is_of_handler(error):
+                if self.options.fuse or self.options.only or is_of_handler(error):
                     raise
                 first = str(error).strip().partition("\n")[0]
                 if part != FOLDS:  # which comes after the agreement that tells of it
@@ -134,6 +137,12 @@ class Program:
         from fedmpi.runtime.stage.accumulator import Accumulator
 
         return Accumulator(layout)
+
+
+def refusal(stage: Stage, reason: str) -> str:
+    """Return what `compiled_only` says of a stage."""
+    what = " and ".join(map(str, (*(n for n in stage.steps if n.applies), *stage.reductions, *stage.folds)))
+    return f"fm.compiled_only: {what or 'a stage'} would be run client by client, for {reason}"
 
 
 def check(node: Node, value: Any) -> None:

@@ -15,6 +15,7 @@ from fedmpi.local.columns.messages import from_bytes, to_bytes
 from fedmpi.local.loops.functions import concrete
 from fedmpi.runtime.arguments.placing import moved
 from fedmpi.runtime.collective import failures
+from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.folding import homes_of, merged
 from fedmpi.runtime.plan.nodes import MERGE, REPORT, ZERO, Node, folding_state
 from fedmpi.runtime.stage import debug_mode as debugging
@@ -24,9 +25,11 @@ from fedmpi.runtime.stage.program import FOLDS
 from fedmpi.runtime.stage.work import Work
 
 
-def aggregate(call: Call, work: Work) -> None:
+def aggregate(call: Call, work: Work, _: Words) -> None:
     """Give rank 0 what each fold of a stage comes to: one Gather for all of them (collective)."""
     folds = work.stage.folds
+    if not folds:
+        return
     states = work.states if call.blocks_are_whole else _fold_together(call, work.number)
     type_ = StructType([folding_state(node) for node in folds])
     rows = list(zip(*(states[node] for node in folds), strict=True))
