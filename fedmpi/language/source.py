@@ -21,11 +21,13 @@ def leave_out(folder: str) -> None:
     """Leave a folder's code out of what counts as the user's: a package through which a program calls fedmpi."""
     global _OURS
     _OURS = (*_OURS, folder + os.sep)
+    _is_users.cache_clear()
 
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep  # Python's own, which calls the methods of values too
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_users(filename: str) -> bool:
     packages = "site-packages", "dist-packages"  # they may stand in the same folder
     library = filename.startswith(_LIBRARY) and not filename.startswith(packages, len(_LIBRARY))

@@ -89,10 +89,11 @@ class MpiContext(Installable):
         self._placed: dict[Computation, bool] = {}
         self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
+        self._ready: dict[tuple[Computation, bool, bool], Program] = {}  # of computations that take no functions
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes a copy, in this process or another: the options, nothing that is open or compiled."""
-        return {**vars(self), "_comm": None, "_placed": {}, "_local": {}, "_programs": {}}
+        return {**vars(self), "_comm": None, "_placed": {}, "_local": {}, "_programs": {}, "_ready": {}}
 
     @property
     def comm(self) -> Communicator:
@@ -123,11 +124,18 @@ class MpiContext(Installable):
         return result
 
     def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
-        if not self._is_placed(computation):
-            return self._invoke_local(computation, argument)
-        program = self.program(computation, argument)
-        ranks = hosts(self.comm.size, self.server_trains)
-        execution = Execution(self.comm, program, ranks, self.num_clients, stays=resident)
+        program = self._ready.get((computation, debugging(), only()))
+        if program is None:
+            if not self._is_placed(computation):
+                return self._invoke_local(computation, argument)
+            program = self.program(computation, argument)
+            if not contains(computation.type_signature.parameter, FunctionType):
+                self._ready[computation, debugging(), only()] = program
+        if self._comm is None or forked.is_child():
+            _ = self.comm  # opened, or refused
+        execution = Execution(
+            self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients, stays=resident
+        )
         with execution:
             execution.run(argument)
             execution.gather()

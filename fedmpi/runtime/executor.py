@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.source import user_location
-from fedmpi.language.types import FederatedType, FunctionType, StructType, Type
+from fedmpi.language.types import FederatedType, StructType, Type
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.local.columns.client_data import ClientData, Ranks
 from fedmpi.local.columns.column import Column
@@ -28,7 +28,6 @@ from fedmpi.runtime.arguments.checks import (
     common_cohort,
     common_count,
     pack_members,
-    parts_of,
 )
 from fedmpi.runtime.arguments.ownership import assign, assign_blocks
 from fedmpi.runtime.arguments.placing import moved
@@ -70,11 +69,12 @@ class Execution(Call):
 
     def run_stages(self, argument: Any) -> None:
         self.attempt(functools.partial(self.bind, argument))
-        self.attempt(self.run_unplaced)
+        if self.plan.unplaced:
+            self.attempt(self.run_unplaced)
         self.attempt(self.check_cohort)
         for number in range(len(self.plan.stages)):
             stage = self.program.stages[number]
-            if self.comm.rank == 0:
+            if stage.server and self.comm.rank == 0:
                 self.attempt(functools.partial(self.serve, stage))
             self.descend(stage)
             if self.moves:
@@ -82,7 +82,7 @@ class Execution(Call):
             if stage.arrives:
                 work = self.attempt(functools.partial(run_clients, self, number))
                 words = NOTHING if work is None or work.sums is None else work.sums.words(self.num_clients or 0)
-                words = self.agree(self.told(number, words))
+                words = self.agree(self.told(number, words) if self.program.refusals else words)
                 assert work is not None  # else it has been raised
                 if words[2] == REFUSED:
                     self.refuse(number)
@@ -94,9 +94,7 @@ class Execution(Call):
     def bind(self, argument: Any) -> None:
         """Check the arguments; keep what this rank needs of them."""
         server = self.comm.rank == 0
-        parts = parts_of(self.plan.computation, argument, server=server)
-        if len(parts) != len(self.plan.inputs):
-            parts = [part for part in parts if not isinstance(part[1], FunctionType)]
+        parts = self.program.split(argument, server=server)
         counts, at_clients = [], []
         for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
             if node.per_client:
@@ -196,7 +194,8 @@ class Execution(Call):
         if self.num_clients == 0 and wants:
             raise ValueError(f"{self.name}: {wants}")
         for stage in self.program.stages:
-            self.limits(stage)
+            if stage.secure:
+                self.limits(stage)
             if self.program.options.only and stage.has_clients and isinstance(stage.compiled, No):
                 raise RuntimeError(f"{self.name}: {refusal(stage, stage.compiled.reason)}\n  at {user_location()}")
         if not self.program.said:

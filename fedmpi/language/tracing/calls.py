@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,9 @@ def pack_args(parameter: Type | None, args: Sequence[Any], kwargs: Mapping[str, 
         raise TypingError(
             f"the computation takes {counted(tuple(parameter), 'argument')}, found {len(args)}: {parameter}"
         )
-    names = [name for name, _ in parameter.items()]
-    if names != sorted(names, key=lambda name: name is not None):
+    if len(args) == len(parameter) and not kwargs and _unnamed_first(parameter):
+        return tuple(args)
+    if not _unnamed_first(parameter):
         found = "its elements without a name do not come before those with one"
         raise TypingError(f"the computation takes one positional argument of type {parameter}: {found}")
     packed = list(args)
@@ -47,6 +49,12 @@ def pack_args(parameter: Type | None, args: Sequence[Any], kwargs: Mapping[str, 
             f"the computation has no parameter {listed(unused)}; it has {listed(parameter.fields()) or 'no names'}"
         )
     return tuple(packed)
+
+
+@functools.lru_cache(maxsize=1024)
+def _unnamed_first(parameter: StructType) -> bool:
+    names = [name for name, _ in parameter.items()]
+    return names == sorted(names, key=lambda name: name is not None)
 
 
 def listed(things: Any) -> str:

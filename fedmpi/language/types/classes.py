@@ -149,8 +149,9 @@ class StructType(Type):
     """A sequence of elements, each with or without a name; ``t[0]``, ``t["name"]`` and ``t.name`` give their types."""
 
     # Mangled (`_StructType__…`), because any other string may be the name of an element.
-    __slots__ = ("__index", "__items")
+    __slots__ = ("__elements", "__index", "__items")
     __items: tuple[tuple[str | None, Type], ...]
+    __elements: tuple[Type, ...]
     __index: dict[str, int]
 
     def __new__(cls, elements: Any, *, convert: bool = True) -> StructType:
@@ -170,6 +171,7 @@ class StructType(Type):
                 containers.check_container(more[0], [name for name, _ in items])
             made = object.__new__(cls)
             object.__setattr__(made, "_StructType__items", items)
+            object.__setattr__(made, "_StructType__elements", tuple(element for _, element in items))
             object.__setattr__(made, "_StructType__index", {n: i for i, (n, _) in enumerate(items) if n is not None})
             if more:
                 object.__setattr__(made, "_StructWithPythonType__container", more[0])
@@ -196,7 +198,7 @@ class StructType(Type):
         return len(self.__items)
 
     def __iter__(self) -> Iterator[Type]:
-        return (element for _, element in self.__items)
+        return iter(self.__elements)
 
     @overload
     def __getitem__(self, key: int | str) -> Type: ...

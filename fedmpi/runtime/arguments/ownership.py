@@ -7,6 +7,7 @@ every rank computes the same answer from the same sizes.
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,8 +21,9 @@ _EVEN = 1.02  # how much more than it must a rank may have to do
 _LONG = 256  # clients of one size, from which it pays to deal them at once
 
 
+@functools.lru_cache(maxsize=64)
 def hosts(size: int, server_trains: bool) -> list[int]:
-    """Return the ranks that host clients: all but the server, unless it is alone or helps."""
+    """Return the ranks that host clients: all but the server, unless it is alone or helps (not to be changed)."""
     return list(range(size)) if server_trains or size == 1 else list(range(1, size))
 
 

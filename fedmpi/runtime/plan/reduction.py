@@ -15,6 +15,7 @@ integers (`fedmpi.local.sums.masks`).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Leaf:
     def is_integer(self) -> bool:
         return self.dtype.kind in "iu"
 
-    @property
+    @functools.cached_property
     def slots(self) -> int:
         """The number of sums: one for each number, two for a complex one."""
         return math.prod(self.shape) * (2 if self.dtype.kind == "c" else 1)

@@ -144,7 +144,7 @@ class Accumulator:
         """
         if clients > CLIENTS:
             self._carry()  # the sums over ranks must be exact too
-        first, last, rows, specials = (int(n) for n in self.notes[:4])
+        first, last, rows, specials = self.notes[:4].tolist()
         return np.array([first, -last, -int(rows > 0 or specials > 0)], dtype=np.int64)
 
     def reduce(self, comm: Communicator, words: Words) -> None:

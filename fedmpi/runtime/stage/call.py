@@ -22,6 +22,8 @@ from fedmpi.runtime.stage.nonfinite import Found
 from fedmpi.runtime.stage.program import Program
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+NO_RANKS: Ranks = np.empty(0, dtype=np.uint8)
 
 
 class Call(Round):
@@ -36,13 +38,13 @@ class Call(Round):
         self.num_clients = num_clients
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
         self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
-        self.mine: Rows = np.empty(0, dtype=np.int64)
+        self.mine: Rows = NO_ROWS
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
-        self.owner: Ranks = np.empty(0, dtype=np.uint8)
+        self.owner: Ranks = NO_RANKS
         self.cohort: Rows | None = None  # the indices of all clients, None where they are 0, 1, 2, …
         self.positions: dict[Node, np.ndarray[Any, Any]] = {}  # of this rank's clients in the column of an argument
         self.not_finite: Found = []  # on rank 0
-        self.blocks: Rows = np.empty(0, dtype=np.int64)  # of all clients, where the program folds them
+        self.blocks: Rows = NO_ROWS  # of all clients, where the program folds them
         self.blocks_are_whole = True
 
     @property

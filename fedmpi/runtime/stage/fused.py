@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fedmpi.local.computations.bodies import CLIENT, PROGRESS, STEP, note_progress
+from fedmpi.runtime.plan.decision import No, is_compiled
 from fedmpi.runtime.plan.folding import numbered
+from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.stage.work import Work
 
 
@@ -21,6 +23,8 @@ class Fused:
             return not stage.kept and not stage.folds
         if not stage.has_clients:
             return True
+        if not may_be_compiled(call.program.stages[work.number], call.num_clients or 0):
+            return False
         forms = tuple(call.values[node].forms for node in stage.columns)
         sparse = any("sparse" in each for each in forms)
         if not call.program.runs_compiled(work.number, call.num_clients or 0, sparse=sparse):
@@ -46,3 +50,10 @@ class Fused:
             call.values[node], call.positions[node] = column, np.arange(column.count)
         work.states.update(zip(work.folds, states, strict=True))
         return True
+
+
+def may_be_compiled(stage: Stage, clients: int) -> bool:
+    """Tell whether so many clients can be run by a loop, in whatever form their rows are."""
+    if stage.may_be_sparse:
+        return not isinstance(stage.compiled, No)
+    return is_compiled(stage.compiled, clients, sparse=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type, contains, is_federated
 from fedmpi.language.types.placements import SERVER
 from fedmpi.local.columns.messages import Parcel
 from fedmpi.local.columns.values import check_normalised
@@ -15,6 +15,7 @@ from fedmpi.local.computations.bodies import NotCompilable
 from fedmpi.local.jit.interrupts import is_of_handler
 from fedmpi.local.loops.functions import LocalFunction
 from fedmpi.local.value_errors import ArgumentError
+from fedmpi.runtime.arguments.checks import Part, parts_of
 from fedmpi.runtime.mpi.log import aloud
 from fedmpi.runtime.plan.decision import No, is_compiled
 from fedmpi.runtime.plan.nodes import Node, function_type
@@ -50,9 +51,17 @@ class Program:
         self.folds = any(stage.folds for stage in plan.stages)
         self.counts, self.wants = _needs(plan)
         self.refusals: dict[int, str] = {}  # of loops, by their stages, that the other ranks have not heard of
+        self._flat = _flat(plan)
         self._functions: dict[tuple[Node, int], LocalFunction] = {}
         self._sums: dict[int, Accumulator] = {}
         self._loops: dict[Any, ClientLoop | None] = {}
+
+    def split(self, argument: Any, *, server: bool) -> Sequence[Part]:
+        """Return the parts of a call's argument in the order of the plan's inputs, functions left out."""
+        if self._flat is not None and type(argument) is tuple and len(argument) == len(self._flat):
+            return [(path, type_, value) for (path, type_), value in zip(self._flat, argument, strict=True)]
+        parts = parts_of(self.plan.computation, argument, server=server)
+        return [part for part in parts if not isinstance(part[1], FunctionType)]
 
     def function(self, node: Node, position: int = 0) -> LocalFunction:
         """Return the function that an operator has at a position among its inputs."""
@@ -152,6 +161,16 @@ def check(node: Node, value: Any) -> None:
     except ArgumentError as error:
         # Never the user's mistake in words: the boundaries that the value passed before should have refused it.
         raise TypeError(f"debug mode: a value does not have the type {node.type}: {error}") from None
+
+
+def _flat(plan: Plan) -> tuple[tuple[tuple[str, ...], Type], ...] | None:
+    """Return path and type of each of several arguments, where these are the inputs: nothing is to be taken apart."""
+    parameter = plan.computation.type_signature.parameter
+    if not isinstance(parameter, StructType) or not is_federated(parameter) or contains(parameter, FunctionType):
+        return None
+    if any(isinstance(part, StructType) and is_federated(part) for part in parameter):
+        return None
+    return tuple(zip((node.detail for node in plan.inputs), parameter, strict=True))
 
 
 def _needs(plan: Plan) -> tuple[bool, str]:
