@@ -32,10 +32,10 @@ python_display_short_literal_types = True
 
 def _contents(index: str) -> str:
     """Return the directives that make the site's navigation of the lists of pages in the index."""
-    sections = re.findall(r"^## (.*)\n\n((?:- \[.*\]\(\w+\.md\)\n)+)", index, re.MULTILINE)
+    sections = re.findall(r"^## (.*)\n\n((?:- \[.*\]\([\w-]+\.md\)\n)+)", index, re.MULTILINE)
     return "".join(
         f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n:maxdepth: 1\n\n"
-        + "".join(f"{page}\n" for page in re.findall(r"\((\w+)\.md\)", pages))
+        + "".join(f"{page}\n" for page in re.findall(r"\(([\w-]+)\.md\)", pages))
         + "```\n"
         for caption, pages in sections
     )

@@ -23,7 +23,7 @@ from fedmpi.language.operators.table import OPERATORS, Operator
 
 # A mark, and what stands between it and its end.
 MARK = re.compile(
-    r"^<!-- (operator|arithmetic|names|members|index|rest|notebook) ?([^\n]*?) -->\n"
+    r"^<!-- (operator|arithmetic|names|members|index|rest|notebook|source) ?([^\n]*?) -->\n"
     r"(?:(?:(?!^<!-- ).)*^<!-- end -->\n)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -43,6 +43,7 @@ def expanded(page: Path) -> str:
         "index": index,
         "rest": rest,
         "notebook": notebook,
+        "source": source,
     }
 
     def written(mark: re.Match[str]) -> str:
@@ -115,6 +116,15 @@ def members(module: str) -> Iterator[str]:
     for name, value in sorted(vars(importlib.import_module(module)).items()):
         if not name.startswith("_") and not isinstance(value, ModuleType) and inspect.getdoc(value):
             yield from _described(f"{module.removeprefix('fedmpi.')}.{name}", value)
+
+
+def source(module: str, *names: str) -> Iterator[str]:
+    """Write the source of names of a module, or its whole file."""
+    found = importlib.import_module(module)
+    objects = [OPERATORS[name].rule if name in OPERATORS else getattr(found, name) for name in names] or [found]
+    yield "```text"
+    yield "\n\n\n".join(inspect.getsource(getattr(part, "function", part)).rstrip() for part in objects)
+    yield "```"
 
 
 def notebook(name: str) -> Iterator[str]:
