@@ -96,6 +96,22 @@ def anchors(page):
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
+@pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md"], ids=lambda path: path.name)
+def test_files_that_a_page_names_are_there(page):
+    """Whole names below the package, such as runtime/executor.py; a short one stands beside a whole one."""
+    for name in re.findall(r"`(?:fedmpi/)?((?:language|local|runtime|tests)/[\w/]+(?:\.py|/)?)`", page.read_text()):
+        assert (ROOT / "fedmpi" / name).exists() or (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_words_are_few_and_stand_where_the_glossary_says():
+    rows = re.findall(r"^\| (\*\*.*?) \| .* \| (.*) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert 30 <= len(rows) <= 40
+    assert rows == sorted(rows, key=lambda row: row[0].lower())
+    for _, places in rows:
+        for place in re.findall(r"`([\w/.]+)`", places):
+            assert (ROOT / "fedmpi" / place).exists(), place
+
+
 def test_stale_text_is_renewed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
