@@ -30,14 +30,14 @@ from fedmpi.language.type_analysis import contains_tensor_types as contains_tens
 from fedmpi.language.type_analysis import is_structure_of_floats as is_structure_of_floats
 from fedmpi.language.type_analysis import is_structure_of_integers as is_structure_of_integers
 from fedmpi.language.type_analysis import is_structure_of_tensors as is_structure_of_tensors
-from fedmpi.language.type_analysis import preorder_types as preorder_types
 from fedmpi.language.type_analysis import structure_with_type as structure_with_type
 from fedmpi.language.type_analysis import to_structure_with_type as to_structure_with_type
-from fedmpi.language.type_analysis import transform_type_postorder as transform_type_postorder
 from fedmpi.language.type_analysis import type_contains_only as type_contains_only
 from fedmpi.language.type_analysis import type_count as type_count
 from fedmpi.language.types import is_federated as contains_federated_types
 from fedmpi.language.types import type_contains as type_contains
+from fedmpi.language.types.walking import preorder_types as preorder_types
+from fedmpi.language.types.walking import transform_type_postorder as transform_type_postorder
 from fedmpi.runtime.arguments.checks import infer_cardinalities as infer_cardinalities
 
 __all__ = [

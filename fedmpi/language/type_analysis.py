@@ -1,8 +1,8 @@
-"""Questions about types, walks over them, and Python structures like them: what `fm.framework` offers."""
+"""Questions about types, and Python structures like them: what `fm.framework` offers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,28 +10,12 @@ import numpy as np
 from fedmpi.language.operators.table import OPERATORS, Lowering
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import Apply, Expr, walk
-from fedmpi.language.types import (
-    FederatedType,
-    FunctionType,
-    SequenceType,
-    StructType,
-    StructWithPythonType,
-    TensorType,
-    Type,
-    type_contains,
-)
+from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type, contains
 from fedmpi.language.types.containers import unpack
 from fedmpi.language.types.presenting import rebuild
+from fedmpi.language.types.walking import preorder_types
 
 Predicate = Callable[[Type], bool]
-Transform = Callable[[Type], tuple[Type, bool]]
-
-
-def preorder_types(type_: Type) -> Iterator[Type]:
-    """Yield a type and all that it is made of, each before its parts."""
-    yield type_
-    for child in type_.children():
-        yield from preorder_types(child)
 
 
 def type_count(type_: Type, predicate: Predicate) -> int:
@@ -46,7 +30,7 @@ def type_contains_only(type_: Type, predicate: Predicate) -> bool:
 
 def contains_tensor_types(type_: Type) -> bool:
     """Say whether the type is a tensor or contains one."""
-    return type_contains(type_, lambda t: isinstance(t, TensorType))
+    return contains(type_, TensorType)
 
 
 def is_structure_of_tensors(type_: Type) -> bool:
@@ -65,42 +49,11 @@ def is_structure_of_integers(type_: Type) -> bool:
 
 
 def _is_structure_of(type_: Type, kind: Any) -> bool:
-    match type_:
-        case TensorType(dtype, _):
-            return np.issubdtype(dtype, kind)
-        case StructType():
-            return all(_is_structure_of(element, kind) for element in type_)
-        case FederatedType(member):
-            return _is_structure_of(member, kind)
-    return False
-
-
-def transform_type_postorder(type_: Type, transform: Transform) -> tuple[Type, bool]:
-    """Return the type with ``transform`` applied to each part before what it is a part of, and whether any changed.
-
-    ``transform`` takes a type and returns another, or the same, and whether it is another.
-    """
-    parts = [transform_type_postorder(child, transform) for child in type_.children()]
-    changed = any(part_changed for _, part_changed in parts)
-    if changed:
-        type_ = _with_children(type_, [part for part, _ in parts])
-    made, was_made = transform(type_)
-    return made, was_made or changed
-
-
-def _with_children(type_: Type, parts: list[Type]) -> Type:
-    """Return a type of the same kind made of other parts, in the order of `Type.children`."""
-    match type_:
-        case FederatedType(_, placement, all_equal):
-            return FederatedType(parts[0], placement, all_equal)
-        case SequenceType():
-            return SequenceType(parts[0])
-        case FunctionType(parameter):
-            return FunctionType(None if parameter is None else parts[0], parts[-1])
-    assert isinstance(type_, StructType)
-    items = [(name, part) for (name, _), part in zip(type_.items(), parts, strict=True)]
-    container = type_.python_container
-    return StructType(items) if container is None else StructWithPythonType(items, container)
+    return all(
+        isinstance(part, StructType | FederatedType)
+        or (isinstance(part, TensorType) and np.issubdtype(part.dtype, kind))
+        for part in preorder_types(type_)
+    )
 
 
 def structure_with_type(factory: Callable[[Type], Any], type_: Type) -> Any:

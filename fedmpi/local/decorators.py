@@ -17,8 +17,9 @@ from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.parameters import bind_parameter, decorator
 from fedmpi.language.tree.expressions import Kernel
-from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type
+from fedmpi.language.types import FederatedType, FunctionType, TensorType, Type
 from fedmpi.language.types.to_type import read_type
+from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.columns.numbers import refuse_more_than_numbers
 from fedmpi.local.computations.bodies import NumbaBody, PythonBody
 from fedmpi.local.computations.infer import infer_result
@@ -112,14 +113,11 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
 
 
 def _refuse_placements(name: str, where: str, type_: Type | None) -> None:
-    match type_:
-        case FederatedType() | FunctionType():
+    for leaf in () if type_ is None else leaves_of(type_):
+        if isinstance(leaf, FederatedType | FunctionType):
             raise TypeError(
-                f"{name}: a local computation handles tensors, structs and sequences, found {type_}\n  at {where}"
+                f"{name}: a local computation handles tensors, structs and sequences, found {leaf}\n  at {where}"
             )
-        case StructType():
-            for part in type_:
-                _refuse_placements(name, where, part)
 
 
 numba_computation = decorator("numba_computation", _numba)

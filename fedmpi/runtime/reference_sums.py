@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.language.types.walking import dotted, flat, leaves_with_paths
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.stage.nonfinite import NotFinite
 
@@ -99,22 +100,15 @@ def secure(op: str, members: Sequence[Any], limits: Iterator[int], type_: Type, 
 def not_finite(members: Sequence[Any], weights: Sequence[Any] | None, type_: Type) -> NotFinite | None:
     """Return what terms are infinite or NaN."""
     times, found = "" if weights is None else " times its weight", []
+    names = [dotted(path) or "its value" for path, _ in leaves_with_paths(type_)]
     for client, (member, weight) in enumerate(zip(members, weights or [1] * len(members), strict=True)):
-        for name, part in _leaves(member, type_, ()) if weight else ():
+        for name, part in zip(names, flat(member, type_), strict=True) if weight else ():
             terms = [float(term) for term in _terms(part, weight)]
             found += [(client, name + times, str(term)) for term in terms if not math.isfinite(term)]
     if not found:
         return None
     client, leaf, kind = found[0]
     return NotFinite(len(found), client, 0, leaf, kind)
-
-
-def _leaves(value: Any, type_: Type, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    if isinstance(type_, StructType):
-        for i, (name, part) in enumerate(type_.items()):
-            yield from _leaves(value[i], part, (*path, name if name is not None else str(i)))
-    else:
-        yield ".".join(path) or "its value", value
 
 
 def _common_shape(members: Sequence[Any], type_: TensorType) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from federated_language import framework as blocks
 
 from fedmpi.language.errors import UnsupportedValueError, reporting
 from fedmpi.language.operators.table import OPERATORS
-from fedmpi.language.tree.expressions import Apply, Expr, Lambda, Literal, Ref, Select, Struct
+from fedmpi.language.tree.expressions import Apply, Expr, Lambda, Literal, Ref, Select, Struct, origin
 from fedmpi.language.types import FederatedType, StructType, TensorType, Type
 from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
 
@@ -110,8 +110,7 @@ def _projected(function: Expr, value: Expr, *, keeps_all_equal: bool) -> Expr | 
 
 def _picks(body: Expr, parameter: str | None, *, several: bool) -> bool:
     """Tell whether a function's body is an element of its parameter, or with ``several`` a struct of such."""
-    while isinstance(body, Select):
-        body = body.source
+    body = origin(body)
     if isinstance(body, Struct):
         return several and bool(body.elements) and all(_picks(e, parameter, several=True) for e in body.elements)
     return isinstance(body, Ref) and body.name == parameter
@@ -133,9 +132,7 @@ def _placed(body: Expr, value: Expr, at: FederatedType) -> Expr:
 
 def is_path(expr: Expr) -> bool:
     """Tell whether an expression is a name or a selection from one, which may be repeated at no cost."""
-    while isinstance(expr, Select):
-        expr = expr.source
-    return isinstance(expr, Ref)
+    return isinstance(origin(expr), Ref)
 
 
 def selected(source: Expr, index: int) -> Expr:

@@ -15,9 +15,9 @@ from fedmpi.language.types import (
     PlacementType,
     SequenceType,
     StructType,
-    StructWithPythonType,
     TensorType,
     Type,
+    struct_of,
 )
 from fedmpi.language.types.placements import CLIENTS, SERVER
 
@@ -33,8 +33,7 @@ def to_fedmpi(type_: Any) -> Type:
             return TensorType(type_.dtype, type_.shape)
         case fl.StructType():
             items = [(name, to_fedmpi(element)) for name, element in type_.items()]
-            container = type_.python_container
-            return StructType(items) if container is None else StructWithPythonType(items, container)
+            return struct_of(items, type_.python_container)
         case fl.SequenceType():
             return SequenceType(to_fedmpi(type_.element))
         case fl.FunctionType():

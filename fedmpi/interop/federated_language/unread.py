@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tree.expressions import Expr, Lambda, Select, free, root_of
-from fedmpi.language.types import FederatedType, StructType, Type
+from fedmpi.language.tree.expressions import Lambda, free, path_of, root_of
+from fedmpi.language.types import FederatedType, Type
 from fedmpi.language.types.placements import CLIENTS
+from fedmpi.language.types.walking import leaves_with_paths
 from fedmpi.local.computations.infer import Fill, probe_value
 
 Path = tuple[int, ...]
@@ -43,19 +44,12 @@ def _unread(computation: Computation) -> tuple[tuple[Path, Type], ...]:
     function, parameter = computation.expression, computation.type_signature.parameter
     if not isinstance(function, Lambda) or parameter is None:
         return ()
-    uses = {_path(use) for use in free(function.body) if root_of(use).name == function.parameter}
-    leaves = _at_clients(parameter, ())
+    uses = {path_of(use) for use in free(function.body) if root_of(use).name == function.parameter}
+    leaves = _at_clients(parameter)
     return tuple((path, t) for path, t in leaves if not any(path[: len(use)] == use[: len(path)] for use in uses))
 
 
-def _path(use: Expr) -> Path:
-    return (*_path(use.source), use.index) if isinstance(use, Select) else ()
-
-
-def _at_clients(type_: Type, path: Path) -> Iterator[tuple[Path, Type]]:
-    match type_:
-        case StructType():
-            for index, part in enumerate(type_):
-                yield from _at_clients(part, (*path, index))
-        case FederatedType(member, placement, False) if placement is CLIENTS:
-            yield path, member
+def _at_clients(type_: Type) -> Iterator[tuple[Path, Type]]:
+    for path, leaf in leaves_with_paths(type_):
+        if isinstance(leaf, FederatedType) and leaf.placement is CLIENTS and not leaf.all_equal:
+            yield tuple(index for index, _ in path), leaf.member

@@ -10,7 +10,6 @@ import numpy as np
 from fedmpi.language.errors import TypingError, UnsupportedValueError
 from fedmpi.language.operators.hints import hint_for, mixed_hint
 from fedmpi.language.operators.rules import (
-    all_tensors,
     bare,
     check_integers,
     check_limit,
@@ -20,7 +19,6 @@ from fedmpi.language.operators.rules import (
     check_takes,
     check_tensors,
     element_of,
-    leaves_of,
     member_of,
     members,
     pair,
@@ -50,11 +48,12 @@ from fedmpi.language.types import (
     StructType,
     TensorType,
     Type,
+    contains,
     is_federated,
-    type_contains,
 )
 from fedmpi.language.types.dtypes import kind
 from fedmpi.language.types.placements import CLIENTS, SERVER
+from fedmpi.language.types.walking import all_tensors, leaves_of
 
 
 @operator("T@SERVER -> T@CLIENTS", Lowering.BROADCAST, runs="one Bcast of the packed value")
@@ -210,7 +209,7 @@ def federated_value(value: Plain, placement: Placement) -> Type:
     """Place a value: the same at every place."""
     if isinstance(value, FunctionType) or is_federated(value):
         raise TypingError(f"value must be unplaced and no function, found {value}")
-    if type_contains(value, lambda t: isinstance(t, FunctionType)):
+    if contains(value, FunctionType):
         raise TypingError(f"value must contain no function, found {value}")
     return FederatedType(value, placement, all_equal=True)
 
@@ -222,7 +221,7 @@ def federated_eval(fn: Function, placement: Placement) -> Type:
     """Evaluate a function without parameters at each client, or at the server."""
     if not isinstance(fn, FunctionType) or fn.parameter is not None:
         raise TypingError(f"fn must be a function without parameters, found {fn}", "map others with fm.federated_map")
-    if type_contains(fn.result, lambda t: isinstance(t, FederatedType | FunctionType)):
+    if contains(fn.result, (FederatedType, FunctionType)):
         raise TypingError(f"fn must return nothing placed and no function, found {fn}")
     return FederatedType(fn.result, placement)
 
@@ -290,7 +289,7 @@ def _secure_sum(value: Type, limit: Type, name: str) -> Type:
 def sequence_map(fn: Function, arg: Sequence) -> Type:
     """Apply a function to each element of a sequence, or of the sequence at each place."""
     result = unplaced_result(fn, "fn", sequence(arg, "arg").element)
-    if type_contains(result, lambda t: isinstance(t, FunctionType | SequenceType)):
+    if contains(result, (FunctionType, SequenceType)):
         raise TypingError(f"fn must return no function and no sequence, found {fn}")
     return SequenceType(result)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type, type_contains
+from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type, is_federated, type_contains
 from fedmpi.language.types.assignability import names_fit
 from fedmpi.language.types.dtypes import kind
 from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
+from fedmpi.language.types.walking import accessed, leaves_with_paths
 
 
 def hint_for(wanted: Type, found: Type) -> str:
@@ -24,7 +25,7 @@ def hint_for(wanted: Type, found: Type) -> str:
             return "the server has one value: declare it as fm.type_at_server(T)"
         case FederatedType(member, _, True), FederatedType(other, _, False) if member.is_assignable_from(other):
             return "the clients' values may differ; only a broadcast value is the same at all of them"
-        case FederatedType(_, at), StructType() if type_contains(found, lambda t: isinstance(t, FederatedType)):
+        case FederatedType(_, at), StructType() if is_federated(found):
             return mixed_hint(found, at)
         case FederatedType(_, at), _ if not isinstance(found, FederatedType):
             return f"place it with fm.federated_value(value, fm.{at})"
@@ -48,9 +49,8 @@ def difference(wanted: Type, found: Type, path: str = "") -> tuple[str, Type, Ty
             wrong = [i for i in range(len(wanted)) if not wanted[i].is_assignable_from(found[i])]
             if len(wrong) == 1:
                 (index,) = wrong
-                name = wanted.items()[index][0]
-                step = f"[{index}]" if name is None else f".{name}"
-                return difference(wanted[index], found[index], path + step)
+                step = ((index, wanted.items()[index][0]),)
+                return difference(wanted[index], found[index], path + accessed(step))
         case SequenceType(inner_wanted), SequenceType(inner_found):
             return difference(inner_wanted, inner_found, path + ".element")
         case FederatedType(inner_wanted, at), FederatedType(inner_found, placement) if at == placement:
@@ -110,15 +110,12 @@ def shortened(type_: Type, limit: int = _LONG) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 4 :]}"
 
 
-def first_leaf(type_: Type, wrong: Callable[[Type], bool], path: str = "") -> str:
+def first_leaf(type_: Type, wrong: Callable[[Type], bool]) -> str:
     """Return "path is T" for the first part of a struct that is ``wrong``, "" if the type is no struct."""
-    if isinstance(type_, StructType):
-        for index, (name, element) in enumerate(type_.items()):
-            step = f"[{index}]" if name is None else f".{name}" if path else name
-            if found := first_leaf(element, wrong, path + step):
-                return found
-        return ""
-    return f"{path} is {type_}" if path and wrong(type_) else ""
+    for path, leaf in leaves_with_paths(type_):
+        if path and wrong(leaf):
+            return f"{accessed(path).removeprefix('.')} is {leaf}"
+    return ""
 
 
 def dtype_hint(wanted: np.dtype[Any], found: np.dtype[Any]) -> str:

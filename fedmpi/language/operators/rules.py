@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,14 +15,14 @@ from fedmpi.language.types import (
     FunctionType,
     SequenceType,
     StructType,
-    StructWithPythonType,
     TensorType,
     Type,
+    contains,
     is_federated,
-    type_contains,
 )
 from fedmpi.language.types.dtypes import kind
 from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
+from fedmpi.language.types.walking import all_tensors, transform_type_postorder
 
 
 def placed(type_: Type, name: str, placement: PlacementLiteral) -> FederatedType:
@@ -65,7 +65,7 @@ def unplaced_result(fn: Type, name: str, argument: Type) -> Type:
     if not isinstance(fn, FunctionType) or fn.parameter is None:
         raise TypingError(f"{name} must be a function that takes {argument}, found {fn}")
     check_takes(fn, name, argument)
-    if type_contains(fn.result, lambda t: isinstance(t, FederatedType | FunctionType)):
+    if contains(fn.result, (FederatedType, FunctionType)):
         raise TypingError(f"{name} must return nothing placed and no function, found {fn}")
     return fn.result
 
@@ -88,16 +88,6 @@ def sequence(type_: Type, name: str) -> SequenceType:
     if isinstance(type_, StructType):
         hint = "a Python list or tuple in a body is a struct; a sequence can only be a parameter"
     raise UnsupportedValueError(f"{name} must be a sequence T*, found {type_}", hint)
-
-
-def all_tensors(type_: Type, predicate: Callable[[TensorType], bool]) -> bool:
-    """Say whether the type is made of tensors for which ``predicate`` holds."""
-    match type_:
-        case TensorType():
-            return predicate(type_)
-        case StructType():
-            return all(all_tensors(element, predicate) for element in type_)
-    return False
 
 
 _NUMBERS = ("int", "float", "complex")
@@ -163,7 +153,7 @@ def is_limit(type_: Type, member: Type) -> bool:
 
 def unplaced(type_: Type, name: str) -> None:
     """Refuse a value that is placed or a function, or contains one."""
-    if type_contains(type_, lambda t: isinstance(t, FederatedType | FunctionType)):
+    if contains(type_, (FederatedType, FunctionType)):
         raise TypingError(f"{name} must be unplaced and no function, found {type_}")
 
 
@@ -189,30 +179,18 @@ def selection(keys: Type, max_key: Type, server_val: Type, fn: Type) -> Type:
         raise TypingError(f"max_key must be {wanted}, found {max_key}", hint)
     value = placed(server_val, "server_val", SERVER).member
     result = unplaced_result(fn, "select_fn", StructType([value, TensorType(np.int32)]))
-    if type_contains(result, lambda t: isinstance(t, SequenceType)):
+    if contains(result, SequenceType):
         raise TypingError(f"select_fn must return no sequence, found {fn}")
     return FederatedType(SequenceType(result), CLIENTS)
 
 
-def leaves_of(type_: Type) -> Iterator[Type]:
-    """Yield what a struct, maybe nested, is made of."""
-    if isinstance(type_, StructType):
-        for element in type_:
-            yield from leaves_of(element)
-    else:
-        yield type_
-
-
 def members(type_: Type) -> Type:
     """Return the type with each placed type in it replaced by its member."""
-    match type_:
-        case FederatedType(member):
-            return member
-        case StructType():
-            items = [(name, members(element)) for name, element in type_.items()]
-            container = type_.python_container
-            return StructType(items) if container is None else StructWithPythonType(items, container)
-    return type_
+
+    def member(part: Type) -> tuple[Type, bool]:
+        return (part.member, True) if isinstance(part, FederatedType) else (part, False)
+
+    return transform_type_postorder(type_, member)[0]
 
 
 def bare(types: Mapping[str, Type], name: str) -> Type | None:

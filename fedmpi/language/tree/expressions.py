@@ -196,16 +196,11 @@ def _free(expr: Expr, bound: Counter[str]) -> Iterator[Ref | Select]:
             if not bound.get(name):
                 yield expr
         case Select(source):
-            root = source
-            while isinstance(root, Select):
-                root = root.source
+            root = origin(source)
             if not isinstance(root, Ref):
                 yield from _free(root, bound)
             elif not bound.get(root.name):
                 yield expr
-        case Struct(parts) | Apply(_, parts):
-            for part in parts:
-                yield from _free(part, bound)
         case Lambda(parameter, body):
             bound[parameter or ""] += 1
             yield from _free(body, bound)
@@ -216,38 +211,51 @@ def _free(expr: Expr, bound: Counter[str]) -> Iterator[Ref | Select]:
                 bound[name] += 1
             yield from _free(result, bound)
             bound.subtract(name for name, _ in locals_)
-        case Call(function, argument):
-            yield from _free(function, bound)
-            if argument is not None:
-                yield from _free(argument, bound)
+        case _:  # nothing is bound
+            for part in parts_of(expr):
+                yield from _free(part, bound)
+
+
+def origin(expr: Expr) -> Expr:
+    """Return what an expression selects from, at last; the expression itself if it selects nothing."""
+    while isinstance(expr, Select):
+        expr = expr.source
+    return expr
 
 
 def root_of(use: Expr) -> Ref:
     """Return the name that a free use (see `free`) begins with."""
-    while isinstance(use, Select):
-        use = use.source
-    assert isinstance(use, Ref)
-    return use
+    root = origin(use)
+    assert isinstance(root, Ref)
+    return root
+
+
+def path_of(use: Expr) -> tuple[int, ...]:
+    """Return the indices that a free use (see `free`) selects, one after the other, from its name."""
+    return (*path_of(use.source), use.index) if isinstance(use, Select) else ()
+
+
+def parts_of(expr: Expr) -> tuple[Expr, ...]:
+    """Return the expressions that one is made of, in the order in which they are written."""
+    match expr:
+        case Select(source):
+            return (source,)
+        case Struct(elements) | Apply(_, elements):
+            return elements
+        case Lambda(_, body):
+            return (body,)
+        case Block(locals_, result):
+            return (*(bound for _, bound in locals_), result)
+        case Call(function, argument):
+            return (function,) if argument is None else (function, argument)
+    return ()
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
-    """Yield an expression and all its parts."""
+    """Yield an expression and all its parts, each before its own."""
     yield expr
-    parts: tuple[Expr | None, ...] = ()
-    match expr:
-        case Select(source):
-            parts = (source,)
-        case Struct(elements) | Apply(_, elements):
-            parts = elements
-        case Lambda(_, body):
-            parts = (body,)
-        case Block(locals_, result):
-            parts = (*(bound for _, bound in locals_), result)
-        case Call(function, argument):
-            parts = (function, argument)
-    for part in parts:
-        if part is not None:
-            yield from walk(part)
+    for part in parts_of(expr):
+        yield from walk(part)
 
 
 def show(expr: Expr) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from fedmpi.language.errors import TypingError
 from fedmpi.language.types.classes import (
     AbstractType,
@@ -16,6 +13,7 @@ from fedmpi.language.types.classes import (
     TensorType,
     Type,
 )
+from fedmpi.language.types.walking import leaves_of
 
 
 def assignable(target: Type, source: Type) -> bool:
@@ -57,16 +55,5 @@ def names_fit(wanted: StructType, found: StructType) -> bool:
 
 def is_zippable(type_: Type) -> bool:
     """Say whether the type is a struct, maybe nested, of federated values at one placement."""
-    placements = set(_leaf_placements(type_))
+    placements = {leaf.placement if isinstance(leaf, FederatedType) else None for leaf in leaves_of(type_)}
     return isinstance(type_, StructType) and len(placements) == 1 and None not in placements
-
-
-def _leaf_placements(type_: Type) -> Iterator[Any]:
-    match type_:
-        case StructType():
-            for element in type_:
-                yield from _leaf_placements(element)
-        case FederatedType(_, placement):
-            yield placement
-        case _:
-            yield None

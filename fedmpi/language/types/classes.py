@@ -8,7 +8,6 @@ A type is immutable and interned: the same constructor arguments give the same o
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -40,6 +39,7 @@ class _Methods:
     formatted: Callable[[Type], str]
     constructor: Callable[[Type], str]
     assignable: Callable[[Type, Type], bool]
+    contains: Callable[[Type, Any], bool]
     read: Callable[[TypeSpec], Type]
 
 
@@ -258,7 +258,7 @@ class SequenceType(Type):
         """Raise `TypingError` if the element contains a federated value, a function or a sequence."""
         with reporting("SequenceType"):
             made = _to_type(element)
-            if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType | SequenceType)):
+            if methods.contains(made, (FederatedType, FunctionType, SequenceType)):
                 raise TypingError(f"element must hold no federated value, function or sequence, found {made}")
             return _interned(cls, _tuples_for_lists(made))
 
@@ -317,7 +317,7 @@ class FederatedType(Type):
             if not isinstance(placement, PlacementLiteral):
                 raise TypingError(f"placement must be fm.CLIENTS or fm.SERVER, found {placement!r}")
             made = _to_type(member)
-            if type_contains(made, lambda t: isinstance(t, FederatedType | FunctionType)):
+            if methods.contains(made, (FederatedType, FunctionType)):
                 raise TypingError(f"member must hold no federated value and no function, found {made}")
             equal = placement.default_all_equal if all_equal is None else bool(all_equal)
             return _interned(cls, made, placement, equal)
@@ -336,22 +336,6 @@ def _children(type_: Type) -> tuple[Type, ...]:
         case FederatedType(member):
             return (member,)
     return ()
-
-
-def type_contains(type_: Type, predicate: Callable[[Type], bool]) -> bool:
-    """Say whether ``predicate`` holds for the type or for one that it is made of."""
-    return predicate(type_) or any(type_contains(child, predicate) for child in type_.children())
-
-
-@functools.lru_cache(maxsize=4096)
-def contains(type_: Type | None, kind: Any) -> bool:
-    """Say whether a type (or None) is or contains one of a kind: a class of types, or several."""
-    return type_ is not None and type_contains(type_, lambda part: isinstance(part, kind))
-
-
-def is_federated(type_: Type) -> bool:
-    """Say whether the type is placed or contains something placed."""
-    return type_contains(type_, lambda t: isinstance(t, FederatedType))
 
 
 def _to_type(spec: TypeSpec) -> Type:
@@ -393,11 +377,14 @@ def struct_items(elements: Any, convert: bool = True) -> tuple[tuple[str | None,
     return items
 
 
+def struct_of(items: Iterable[tuple[str | None, Type]], container: type | None) -> StructType:
+    """Return a struct type whose values come back as ``container``, None where no container is recorded."""
+    return StructType(items) if container is None else StructWithPythonType(items, container)
+
+
 def _tuples_for_lists(type_: Type) -> Type:
     """Sequences are packed, so which of list and tuple an element was is not kept."""
     if not isinstance(type_, StructType):
         return type_
     items = [(name, _tuples_for_lists(element)) for name, element in type_.items()]
-    if (container := type_.python_container) is None:
-        return StructType(items)
-    return StructWithPythonType(items, tuple if container is list else container)
+    return struct_of(items, tuple if type_.python_container is list else type_.python_container)

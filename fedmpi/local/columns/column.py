@@ -32,11 +32,14 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.language.types.walking import all_tensors, preorder_types
 from fedmpi.local.columns.pixels import widen
 from fedmpi.local.columns.sparse import Csr, expanded
 
 Array = np.ndarray[Any, Any]
 Slot = Any  # an array or, for the data of a sparse leaf, a `Csr`
+Format = tuple[np.dtype[Any], tuple[int, ...]]  # the dtype of an array and its shape for one value
+_OFFSETS: Format = (np.dtype(np.int64), ())
 
 
 @dataclass(frozen=True)
@@ -107,19 +110,14 @@ def layout(tensor: TensorType) -> str:
     return "rows" if None not in tensor.shape[1:] else "open"
 
 
-_ARITY = {"fixed": 1, "rows": 2, "open": 3, "text": 2}
+def is_fixed(type_: Type) -> bool:
+    """Tell whether a type is made of tensors of known shapes."""
+    return all_tensors(type_, lambda tensor: layout(tensor) == "fixed")
 
 
 def arity(type_: Type) -> int:
     """Return the number of arrays of a column."""
-    match type_:
-        case TensorType():
-            return _ARITY[layout(type_)]
-        case StructType():
-            return sum(arity(t) for t in type_)
-        case SequenceType(element):
-            return 1 + arity(element)
-    raise TypeError(f"a column cannot hold values of type {type_}")
+    return len(leaf_formats(type_))
 
 
 def form(slot: Slot, tensor: TensorType) -> str:
@@ -279,21 +277,25 @@ def _leaves(type_: Type, path: tuple[str, ...], at: int, sequence: int | None) -
 
 
 @functools.lru_cache(maxsize=4096)
-def leaf_formats(type_: Type) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
+def leaf_formats(type_: Type) -> tuple[Format, ...]:
     """Return dtype and inner shape of each array of a column of this type, stored densely."""
+    return tuple(format_ for part in preorder_types(type_) for format_ in _own_formats(part))
+
+
+def _own_formats(type_: Type) -> tuple[Format, ...]:
+    """Return the formats of the arrays that a column has for a type besides those of its parts, which come next."""
     match type_:
         case TensorType(dtype, shape):
-            offsets = (np.dtype(np.int64), ())
             known = tuple(int(d) for d in (shape or ()) if d is not None)
-            formats: dict[str, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]] = {
+            formats: dict[str, tuple[Format, ...]] = {
                 "fixed": ((dtype, known),),
-                "rows": ((dtype, known), offsets),
-                "open": ((dtype, ()), offsets, (np.dtype(np.int64), (len(shape or ()),))),
-                "text": ((np.dtype(np.uint8), ()), offsets),
+                "rows": ((dtype, known), _OFFSETS),
+                "open": ((dtype, ()), _OFFSETS, (np.dtype(np.int64), (len(shape or ()),))),
+                "text": ((np.dtype(np.uint8), ()), _OFFSETS),
             }
             return formats[layout(type_)]
         case StructType():
-            return tuple(f for part in type_ for f in leaf_formats(part))
-        case SequenceType(element):
-            return ((np.dtype(np.int64), ()), *leaf_formats(element))
+            return ()
+        case SequenceType():
+            return (_OFFSETS,)
     raise TypeError(f"a column cannot hold values of type {type_}")

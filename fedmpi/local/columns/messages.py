@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import StructType, TensorType, Type
-from fedmpi.local.columns.column import Column, layout, leaf_formats, pack
+from fedmpi.language.types import StructType, Type
+from fedmpi.language.types.walking import flat, nested
+from fedmpi.local.columns.column import Column, is_fixed, leaf_formats, pack
 from fedmpi.local.columns.sparse import Csr, frozen
 
 Array = np.ndarray[Any, Any]
@@ -79,8 +80,7 @@ class Parcel:
 
     def __init__(self, types: Sequence[Type]) -> None:
         self._type = StructType(list(types))
-        self._types = tuple(types)
-        self.fixed = all(map(_is_fixed, types))
+        self.fixed = all(map(is_fixed, types))
         self._places: list[int] = []
         self._nbytes = 0
         for dtype, inner in leaf_formats(self._type) if self.fixed else ():
@@ -92,45 +92,21 @@ class Parcel:
         if not self.fixed:
             return to_bytes(pack(self._type, [tuple(values)]))
         message = np.empty(self._nbytes, dtype=np.uint8)
-        flat: list[Any] = []
-        for value, type_ in zip(values, self._types, strict=True):
-            _flat(value, type_, flat)
-        for leaf, at, (dtype, inner) in zip(flat, self._places, leaf_formats(self._type), strict=True):
+        leaves = flat(values, self._type)
+        for leaf, at, (dtype, inner) in zip(leaves, self._places, leaf_formats(self._type), strict=True):
             np.ndarray(inner, dtype, message.data, at)[...] = leaf
         return message
 
     def unpacked(self, message: Array) -> Sequence[Any]:
         """Return the values; their arrays are views of ``message``."""
-        if not self.fixed:
-            values: Sequence[Any] = from_bytes(self._type, message)[0]
-            return values
-        message.flags.writeable = False
-        leaves = iter(
-            np.ndarray(inner, dtype, message.data, at)
-            for at, (dtype, inner) in zip(self._places, leaf_formats(self._type), strict=True)
-        )
-        return [_nested(type_, leaves) for type_ in self._types]
-
-
-def _is_fixed(type_: Type) -> bool:
-    match type_:
-        case TensorType():
-            return layout(type_) == "fixed"
-        case StructType():
-            return all(map(_is_fixed, type_))
-    return False
-
-
-def _flat(value: Any, type_: Type, out: list[Any]) -> None:
-    if isinstance(type_, StructType):
-        for part, part_type in zip(value, type_, strict=True):
-            _flat(part, part_type, out)
-    else:
-        out.append(value)
-
-
-def _nested(type_: Type, leaves: Iterator[Any]) -> Any:
-    if isinstance(type_, StructType):
-        return tuple(_nested(part, leaves) for part in type_)
-    leaf = next(leaves)
-    return leaf if leaf.shape else leaf[()]
+        values: Sequence[Any]
+        if self.fixed:
+            message.flags.writeable = False
+            arrays = (
+                np.ndarray(inner, dtype, message.data, at)
+                for at, (dtype, inner) in zip(self._places, leaf_formats(self._type), strict=True)
+            )
+            values = nested(self._type, (array if array.shape else array[()] for array in arrays))
+        else:
+            values = from_bytes(self._type, message)[0]
+        return values

@@ -18,9 +18,10 @@ import numpy as np
 
 from fedmpi.language.source import run_to_return
 from fedmpi.language.tree.scopes import entered
-from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type
+from fedmpi.language.types import SequenceType, StructType, StructWithPythonType, TensorType, Type, struct_of
 from fedmpi.language.types.containers import unpack
 from fedmpi.language.types.to_type import type_of
+from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.columns.column import PackedSequence, pack
 from fedmpi.local.computations.bodies import NumbaBody
 from fedmpi.local.computations.python_form import called
@@ -97,19 +98,14 @@ def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> tuple[Any
 
 def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:
     """Tell whether a known dimension of the result is small, as those of probes are, and none of the argument's."""
-    declared = set(_dimensions(parameter))
+    declared = set() if parameter is None else set(_dimensions(parameter))
     return any(size is not None and size <= 3 and size not in declared for size in _dimensions(type_))
 
 
-def _dimensions(type_: Type | None) -> Iterator[int | None]:
-    match type_:
-        case TensorType(_, shape):
-            yield from shape or ()
-        case StructType():
-            for part in type_:
-                yield from _dimensions(part)
-        case SequenceType(element):
-            yield from _dimensions(element)
+def _dimensions(type_: Type) -> Iterator[int | None]:
+    for part in preorder_types(type_):
+        if isinstance(part, TensorType):
+            yield from part.shape or ()
 
 
 def _opened(type_: Type, small: Type, function: Callable[..., Any], body: NumbaBody) -> Type:
@@ -129,7 +125,7 @@ def _type_of(value: Any) -> Type:
         items: list[Any] = parts if names is None else list(zip(names, parts, strict=True))
         # A record is an argument's struct, or that of a computation that was called.
         container = value.fedmpi_container if hasattr(value, "fedmpi_names") else type(value)  # type: ignore[union-attr]
-        return StructType(items) if container is None else StructWithPythonType(items, container)
+        return struct_of(items, container)
     inferred = type_of(value)
     if inferred is None:
         raise ReturnedNoneError("the function returns None, write return …")
@@ -144,6 +140,5 @@ def _merge(small: Type, large: Type) -> Type:
                 return TensorType(dtype, [a if a == b else None for a, b in zip(shape, other_shape, strict=True)])
         case StructType(), StructType() if len(small) == len(large):
             parts = [(n, _merge(a, b)) for (n, a), b in zip(small.items(), large, strict=True)]
-            container = small.python_container
-            return StructType(parts) if container is None else StructWithPythonType(parts, container)
+            return struct_of(parts, small.python_container)
     raise TypeError(f"the result has the type {small} for one size of its argument and {large} for another")

@@ -22,8 +22,8 @@ from numba.core.registry import cpu_target
 from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import InlineClosureLikes
 
-from fedmpi.language.type_analysis import preorder_types
 from fedmpi.language.types import TensorType, Type
+from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.integer_pass.rewriting import IntegersAsNumPy
 from fedmpi.local.jit.callee import CalleeCompiler, callee
 from fedmpi.local.records import record_class

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.tree.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
-from fedmpi.language.types import SequenceType, StructType, TensorType, Type, type_contains
-from fedmpi.local.columns.column import arity, is_text, laid_out_alike, leaf_formats
+from fedmpi.language.types import SequenceType, StructType, TensorType, Type, contains
+from fedmpi.language.types.walking import preorder_types
+from fedmpi.local.columns.column import is_text, laid_out_alike, leaf_formats
 from fedmpi.local.columns.sparse import Csr
 from fedmpi.local.computations.bodies import KERNEL, LocalBody, NotCompilable, NumbaBody
 from fedmpi.local.integers.arithmetic import SYMBOLS
@@ -129,7 +130,6 @@ class Generator:
     def arrays(self, type_: Type, forms: Iterator[str]) -> str:
         """Add the arrays of a column of this type to the parameters and return them as a tuple."""
         check_compilable(type_)
-        arity(type_)
         texts = []
         for dtype, inner in leaf_formats(type_):
             form = next(forms, "")
@@ -213,7 +213,7 @@ class Generator:
             raise NotCompilable("a function that is not known while compiling")
         if argument is not None and function.type.parameter is not None:
             _check_layouts(argument.type, function.type.parameter)
-            self.has_loop |= type_contains(function.type.parameter, lambda part: isinstance(part, SequenceType))
+            self.has_loop |= contains(function.type.parameter, SequenceType)
         name = self.constant("K", function)
         if argument is None:
             return self.noted(function, f"{name}()", expr.type)
@@ -371,16 +371,14 @@ def compilable(body: LocalBody) -> LocalBody:
 
 def check_compilable(type_: Type) -> None:
     """Raise `NotCompilable` for a type that Numba has no form for."""
-    match type_:
-        case TensorType(dtype, shape):
-            if shape is None:
-                raise NotCompilable(f"a {dtype.name} tensor of unknown rank has no compiled form, declare its rank")
-            if is_text(type_) or dtype.kind == "V" or dtype.name == "float16":
-                raise NotCompilable(f"{type_} has no compiled form")
-        case StructType():
-            for part in type_:
-                check_compilable(part)
-        case SequenceType(element):
-            check_compilable(element)
-        case _:
-            raise NotCompilable(f"{type_} has no compiled form")
+    for part in preorder_types(type_):
+        match part:
+            case TensorType(dtype, shape):
+                if shape is None:
+                    raise NotCompilable(f"a {dtype.name} tensor of unknown rank has no compiled form, declare its rank")
+                if is_text(part) or dtype.kind == "V" or dtype.name == "float16":
+                    raise NotCompilable(f"{part} has no compiled form")
+            case StructType() | SequenceType():
+                pass
+            case _:
+                raise NotCompilable(f"{part} has no compiled form")

@@ -10,10 +10,10 @@ from fedmpi.language.errors import InvalidNonAllEqualValueError
 from fedmpi.language.source import user_location
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import walk
-from fedmpi.language.type_analysis import preorder_types
 from fedmpi.language.types import FederatedType, FunctionType, StructType, TensorType, Type, contains
 from fedmpi.language.types.placements import CLIENTS, SERVER, PlacementLiteral
 from fedmpi.language.types.to_type import to_type
+from fedmpi.language.types.walking import leaves_of, preorder_types
 from fedmpi.local.columns.client_data import ClientData, Indices, unlike
 from fedmpi.local.columns.column import Column, pack
 from fedmpi.local.columns.values import ArgumentError, describe, normalise, struct_parts
@@ -53,9 +53,7 @@ def split(argument: Any, type_: Type, path: tuple[str, ...] = (), *, server: boo
 
 def _at_server(type_: Type) -> bool:
     """Tell whether all of a struct is at the server."""
-    if isinstance(type_, StructType):
-        return all(map(_at_server, type_))
-    return isinstance(type_, FederatedType) and type_.placement is SERVER
+    return all(isinstance(leaf, FederatedType) and leaf.placement is SERVER for leaf in leaves_of(type_))
 
 
 def label(path: tuple[str, ...]) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedmpi.language.source import user_location
-from fedmpi.language.types import StructType, Type
+from fedmpi.language.types import StructType
 from fedmpi.language.types.containers import unpack
+from fedmpi.language.types.walking import preorder_types
 from fedmpi.runtime.arguments.placeholder import Placeholder
 from fedmpi.runtime.collective import plain
 from fedmpi.runtime.collective.header import UNKNOWN
@@ -66,7 +67,9 @@ def _classes(like: Any) -> dict[tuple[str, str], type]:
 def _containers(like: Any, seen: set[int]) -> Iterator[type]:
     """Give the containers of the user's in a value: their classes, and those that a placeholder's type records."""
     if isinstance(like, Placeholder):
-        yield from _recorded(like.type_signature)
+        for part in preorder_types(like.type_signature):
+            if isinstance(part, StructType) and part.python_container is not None:
+                yield part.python_container
     elif not isinstance(like, str | bytes) and id(like) not in seen:
         seen.add(id(like))
         items: Any = like.items() if isinstance(like, Mapping) else unpack(like)
@@ -74,10 +77,3 @@ def _containers(like: Any, seen: set[int]) -> Iterator[type]:
             yield type(like)
             for _, part in items:
                 yield from _containers(part, seen)
-
-
-def _recorded(type_: Type) -> Iterator[type]:
-    if isinstance(type_, StructType) and type_.python_container is not None:
-        yield type_.python_container
-    for child in type_.children():
-        yield from _recorded(child)

@@ -14,10 +14,10 @@ from fedmpi.language.tree.expressions import (
     Kernel,
     Lambda,
     Literal,
-    Select,
     Struct,
     evaluate,
     free,
+    path_of,
     root_of,
 )
 from fedmpi.language.types import FunctionType, StructType, TensorType, Type
@@ -65,10 +65,6 @@ def as_computation(value: Any, type_: FunctionType) -> Computation:
     return Computation(_quote(value, type_), name="returned function")
 
 
-def _path(use: Expr) -> tuple[int, ...]:
-    return (*_path(use.source), use.index) if isinstance(use, Select) else ()
-
-
 def _quote_used(value: Any, type_: Type, paths: Sequence[tuple[int, ...]]) -> Expr:
     """Return the expression of a captured value; what no path selects, maybe a placed value, is left empty."""
     if () in paths or not isinstance(type_, StructType):
@@ -93,7 +89,7 @@ def _quote(value: Any, type_: Type) -> Expr:
             if not uses:
                 return function
             roots = {root.name: root.type for root in map(root_of, uses)}
-            paths = {name: [_path(use) for use in uses if root_of(use).name == name] for name in roots}
+            paths = {name: [path_of(use) for use in uses if root_of(use).name == name] for name in roots}
             captured = tuple((name, _quote_used(env[name], t, paths[name])) for name, t in roots.items())
             body = Block(captured, function.body, function.body.type)
             return Lambda(function.parameter, body, function.type)

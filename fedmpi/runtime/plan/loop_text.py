@@ -8,8 +8,8 @@ import numpy as np
 
 from fedmpi.language.operators.table import Lowering
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
-from fedmpi.local.columns.column import layout as layout_of
-from fedmpi.local.columns.column import leaf_formats
+from fedmpi.language.types.walking import leaves_of
+from fedmpi.local.columns.column import is_fixed, leaf_formats
 from fedmpi.local.computations.bodies import BATCH, CLIENT, STEP, NotCompilable
 from fedmpi.local.loops.codegen import Generator, Parts, Var, check_compilable, part_of
 from fedmpi.local.loops.lifting import Lift
@@ -33,16 +33,11 @@ def kept_of(stage: Stage, *, folds: bool) -> list[Node]:
 
 def _check_fixed(type_: Type, what: str) -> None:
     """Refuse a value that cannot be written into an array that is there before."""
-    match type_:
-        case TensorType():
-            check_compilable(type_)
-            if layout_of(type_) != "fixed":
-                raise NotCompilable(f"a value of type {type_} {what}")
-        case StructType():
-            for part in type_:
-                _check_fixed(part, what)
-        case _:
-            raise NotCompilable(f"a value of type {type_} {what}")
+    for leaf in leaves_of(type_):
+        if isinstance(leaf, TensorType):
+            check_compilable(leaf)
+        if not is_fixed(leaf):
+            raise NotCompilable(f"a value of type {leaf} {what}")
 
 
 class LoopWriter:

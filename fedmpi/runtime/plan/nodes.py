@@ -12,6 +12,7 @@ from fedmpi.language.operators.table import OPERATORS, Lowering, Operator
 from fedmpi.language.tree.expressions import Closure, Env, Expr, Select, free, root_of
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.language.types.placements import CLIENTS, PlacementLiteral
+from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.columns.column import leaf_formats
 from fedmpi.local.computations.bodies import LocalBody
 from fedmpi.local.loops.codegen import Parts
@@ -114,14 +115,10 @@ def folding_state(node: Node) -> Type:
 
 def has_open_dimensions(type_: Type) -> bool:
     """Tell whether a type leaves dimensions open."""
-    match type_:
-        case TensorType(_, shape):
-            return shape is None or None in shape
-        case StructType():
-            return any(map(has_open_dimensions, type_))
-        case SequenceType():
-            return True
-    return False
+    return any(
+        isinstance(leaf, SequenceType) or (isinstance(leaf, TensorType) and (leaf.shape is None or None in leaf.shape))
+        for leaf in leaves_of(type_)
+    )
 
 
 def nbytes(types: list[Type]) -> int | None:

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.language.types import TensorType, Type
+from fedmpi.language.types.walking import dotted, leaves_with_paths
 from fedmpi.local.sums.terms import PLANES
 
 Array = np.ndarray[Any, Any]
@@ -96,16 +97,13 @@ class Reduction:
     def tensors(self) -> list[tuple[TensorType, str]]:
         """Return the tensors of a member, and what errors call its terms."""
         times = "" if self.weight is None else " times its weight"
-        return [(tensor, name + times) for tensor, name in _tensors(self.member, ())]
+        return [(tensor, name + times) for tensor, name in _tensors(self.member)]
 
 
-def _tensors(type_: Type, path: tuple[str, ...]) -> Iterator[tuple[TensorType, str]]:
-    if isinstance(type_, StructType):
-        for i, (name, part) in enumerate(type_.items()):
-            yield from _tensors(part, (*path, name if name is not None else str(i)))
-    else:
-        assert isinstance(type_, TensorType)
-        yield type_, ".".join(path) or "its value"
+def _tensors(type_: Type) -> Iterator[tuple[TensorType, str]]:
+    for path, leaf in leaves_with_paths(type_):
+        assert isinstance(leaf, TensorType)
+        yield leaf, dotted(path) or "its value"
 
 
 class Layout:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from fedmpi.language.operators.table import Lowering
-from fedmpi.language.types import StructType, TensorType, Type
+from fedmpi.language.types import TensorType, Type
 from fedmpi.language.types.placements import CLIENTS, SERVER
+from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.computations.bodies import LocalBody, NotCompilable
 from fedmpi.local.loops.codegen import compilable
 from fedmpi.runtime.plan.decision import COMPILED_FROM, Decision, From, No, Yes
@@ -81,12 +82,7 @@ def reduction_of(node: Node, member: Type) -> Reduction:
 
 
 def _has_integers(type_: Type) -> bool:
-    match type_:
-        case TensorType(dtype, _):
-            return dtype.kind in "iu"
-        case StructType():
-            return any(map(_has_integers, type_))
-    return False
+    return any(isinstance(leaf, TensorType) and leaf.dtype.kind in "iu" for leaf in leaves_of(type_))
 
 
 def _decided(stage: Stage, options: Options) -> Decision:

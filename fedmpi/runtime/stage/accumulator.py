@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import StructType, Type
+from fedmpi.language.types.walking import flat, nested
 from fedmpi.local.attributes import attributes_of
 from fedmpi.local.sums import bins, extremes, masks, rounding
 from fedmpi.local.sums.terms import CLIENTS, PLANES, turn_of
@@ -75,7 +75,7 @@ class Accumulator:
         layout = self.layout
         for reduction, leaves, (value, weight) in zip(layout.reductions, layout.leaves, members, strict=True):
             w = 1.0 if weight is None else float(weight)
-            for leaf, part in zip(leaves, [*_flat(value, reduction.member), weight], strict=False):
+            for leaf, part in zip(leaves, [*flat(value, reduction.member), weight], strict=False):
                 if leaf.store == "ordered":
                     keys = extremes.keys_of(part, turn_of(leaf.dtype, least=reduction.least))
                     place = slice(leaf.at, leaf.at + leaf.slots)
@@ -93,7 +93,7 @@ class Accumulator:
         for index, (reduction, leaves) in enumerate(zip(self.layout.reductions, self.layout.leaves, strict=True)):
             if reduction.modular or not leaves or leaves[0].store != "secure":
                 continue
-            for leaf, part in zip(leaves, _flat(members[index][0], reduction.member), strict=True):
+            for leaf, part in zip(leaves, flat(members[index][0], reduction.member), strict=True):
                 try:
                     masks.check_inside(part, int(self.limits[leaf.limit]))
                 except ValueError as error:
@@ -205,7 +205,7 @@ class Accumulator:
             weighted = reduction.weight is not None
             divisor = float(self._sums(leaves[-1], odd=False)[0]) if weighted else float(clients)
         parts = (self._leaf(leaf, reduction, divisor) for leaf in leaves if not leaf.is_weight)
-        return _rebuild(reduction.member, parts)
+        return nested(reduction.member, parts)
 
     def _leaf(self, leaf: Leaf, reduction: Reduction, divisor: float) -> Any:
         place = slice(leaf.at, leaf.at + leaf.slots)
@@ -293,18 +293,6 @@ def _shortened(sums: Array, divisor: float, dtype: np.dtype[Any]) -> Array:
         out: Array = values.astype(dtype) + dtype.type(0)
     out[np.isnan(out)] = np.nan
     return out
-
-
-def _flat(value: Any, type_: Type) -> list[Any]:
-    if isinstance(type_, StructType):
-        return [leaf for v, part in zip(value, type_, strict=True) for leaf in _flat(v, part)]
-    return [value]
-
-
-def _rebuild(type_: Type, parts: Iterator[Any]) -> Any:
-    if isinstance(type_, StructType):
-        return tuple(_rebuild(part, parts) for part in type_)
-    return next(parts)
 
 
 __all__ = ["Accumulator", "Members", "Reduction", "Words"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type, contains, is_federated
 from fedmpi.language.types.placements import SERVER
+from fedmpi.language.types.walking import flat
 from fedmpi.local.columns.messages import Parcel
 from fedmpi.local.columns.values import check_normalised
 from fedmpi.local.computations.bodies import NotCompilable
@@ -188,9 +189,7 @@ def _needs(plan: Plan) -> tuple[bool, str]:
 
 def leaf_shapes(type_: Type, value: Any) -> list[list[int]]:
     """Return the shapes of the tensors in a value."""
-    if isinstance(type_, StructType):
-        return [shape for part, v in zip(type_, value, strict=True) for shape in leaf_shapes(part, v)]
-    return [list(getattr(value, "shape", ()))]
+    return [list(getattr(leaf, "shape", ())) for leaf in flat(value, type_)]
 
 
 def closed(type_: Type, shapes: Iterator[list[int]]) -> Type:
