@@ -12,9 +12,9 @@ from fedmpi.language.tree.expressions import (
     Block,
     Call,
     Expr,
-    Kernel,
     Lambda,
     Literal,
+    Local,
     Ref,
     Select,
     Struct,
@@ -31,7 +31,7 @@ def check(expr: Expr, names: Names | None = None) -> None:
     match expr:
         case Ref(name, type_):
             _expect(expr, around.get(name), type_)
-        case Literal() | Kernel():
+        case Literal() | Local():
             pass
         case Struct(elements, type_):
             for element, wanted in zip(elements, type_, strict=True):

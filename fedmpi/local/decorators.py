@@ -16,7 +16,7 @@ import numpy as np
 from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.parameters import bind_parameter, decorator
-from fedmpi.language.tree.expressions import Kernel
+from fedmpi.language.tree.expressions import Local
 from fedmpi.language.types import FederatedType, FunctionType, TensorType, Type
 from fedmpi.language.types.to_type import read_type
 from fedmpi.language.types.walking import leaves_of
@@ -68,7 +68,7 @@ def _numba(
     _refuse_placements(name, where, body.type.result)
     if not debugging():
         body.compile()
-    return Computation(Kernel(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
+    return Computation(Local(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 
 def _translated(body: NumbaBody) -> Any:
@@ -109,7 +109,7 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
     _refuse_placements(name, where, type_.parameter)
     _refuse_placements(name, where, type_.result)
     body = PythonBody(function, type_, bound.fields, name, where)
-    return Computation(Kernel(body, type_), name=name, where=where, doc=function.__doc__, names=bound.names)
+    return Computation(Local(body, type_), name=name, where=where, doc=function.__doc__, names=bound.names)
 
 
 def _refuse_placements(name: str, where: str, type_: Type | None) -> None:

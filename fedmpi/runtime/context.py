@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.context import Installable, current_context
-from fedmpi.language.tree.expressions import Kernel
+from fedmpi.language.tree.expressions import Local
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
 from fedmpi.language.types.placements import CLIENTS, SERVER
 from fedmpi.language.types.presenting import rebuild
@@ -193,7 +193,7 @@ class MpiContext(Installable):
         try:
             returned = self._local[key](value)
         except Exception as error:
-            if isinstance(computation.expression, Kernel):
+            if isinstance(computation.expression, Local):
                 raise noted(error)  # noqa: B904  # the same error
             raise annotated(error, computation.name) from error
         return present_with_functions(returned, result)

@@ -14,7 +14,7 @@ import numpy as np
 from fedmpi.language.source import user_location
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.context import Installable
-from fedmpi.language.tree.expressions import Apply, Kernel, Select, call_closure, evaluate
+from fedmpi.language.tree.expressions import Apply, Local, Select, call_closure, evaluate
 from fedmpi.language.tree.expressions import Closure as ClosureValue
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type, contains
 from fedmpi.language.types.placements import CLIENTS
@@ -98,7 +98,7 @@ class ReferenceContext(Installable):
         except Exception as error:
             if error is semantics.told:  # it says already where it arose
                 raise failures.shared(error)  # noqa: B904  # the same error
-            if isinstance(computation.expression, Kernel):
+            if isinstance(computation.expression, Local):
                 raise failures.noted(error)  # noqa: B904  # the same error
             raise failures.annotated(error, computation.name) from error
         finally:

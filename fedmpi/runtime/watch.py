@@ -27,7 +27,7 @@ import numpy as np
 
 from fedmpi.language.source import user_location
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tree.expressions import Kernel, walk
+from fedmpi.language.tree.expressions import Local, walk
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type, contains
 from fedmpi.local.columns.client_data import ClientData
 from fedmpi.local.columns.column import is_text
@@ -233,7 +233,7 @@ def _feed_function(hasher: Any, computation: Computation) -> None:
     program = hashlib.sha256()
     feed_program(program, computation)
     for part in walk(computation.expression):
-        if isinstance(part, Kernel) and isinstance(part.impl, Constant):
+        if isinstance(part, Local) and isinstance(part.impl, Constant):
             program.update(_digest(part.impl.value, part.impl.type.result))
     hasher.update(program.digest())
 

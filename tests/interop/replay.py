@@ -8,7 +8,7 @@ from federated_language import framework
 import fedmpi as fm
 from fedmpi.interop import federated_language as bridge
 from fedmpi.language.operators.arithmetic import OPERATORS
-from fedmpi.language.tree.expressions import Apply, Block, Call, Kernel, Lambda, Literal, Ref, Select, Struct
+from fedmpi.language.tree.expressions import Apply, Block, Call, Lambda, Literal, Local, Ref, Select, Struct
 
 ARITHMETIC = {name for name in OPERATORS if not name.startswith(("federated_", "sequence_"))}
 PLACEMENTS = {fm.CLIENTS: fl.CLIENTS, fm.SERVER: fl.SERVER}
@@ -20,7 +20,7 @@ def replayed(computation):
 
 
 def function(expr, names):
-    if isinstance(expr, Kernel):
+    if isinstance(expr, Local):
         return bridge.wrap(fm.Computation(expr))
     if not isinstance(expr, Lambda):
         return value_of(expr, names)
@@ -48,7 +48,7 @@ def value_of(expr, names):
             return value_of(result, names)
         case Call(called, argument):
             return function(called, names)(*([] if argument is None else [value_of(argument, names)]))
-        case Lambda() | Kernel():
+        case Lambda() | Local():
             return fl.to_value(function(expr, names), None)
         case Apply():
             return applied(expr, names)

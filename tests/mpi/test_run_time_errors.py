@@ -227,7 +227,7 @@ def test_an_error_object_that_is_raised_again(comm):
         program = mapped(kernel, F32)
         text = raises_everywhere(comm, OwnError, lambda program=program: program([1.0, 2.0]))
         assert f", in {kernel.name} (" in text
-    assert not hasattr(error, "fedmpi_kernel")
+    assert not hasattr(error, "fedmpi_body")
 
 
 def test_selection_of_a_key_that_is_not_there(comm):

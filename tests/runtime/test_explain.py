@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fedmpi as fm
 from fedmpi import tutorial
-from fedmpi.language.tree.expressions import Apply, Kernel, walk
+from fedmpi.language.tree.expressions import Apply, Local, walk
 from tests.programs import AT_CLIENTS, AT_SERVER, CASES, F32, half, plus
 
 
@@ -216,7 +216,7 @@ def test_every_operator_and_computation_is_named(name):
             case Apply(op):
                 assert op in text
                 assert node.where.partition(":")[0] in text
-            case Kernel(impl):
+            case Local(impl):
                 assert impl.name in text
 
 

@@ -25,9 +25,9 @@ from fedmpi.language.tree.expressions import (
     Block,
     Call,
     Expr,
-    Kernel,
     Lambda,
     Literal,
+    Local,
     Ref,
     Struct,
     free,
@@ -184,7 +184,7 @@ class _Translation:
         locals_: list[tuple[str, Expr]] = []
 
         def named(expr: Expr) -> Expr:
-            if isinstance(expr, Lambda | Kernel | Literal) or intrinsics.is_path(expr):
+            if isinstance(expr, Lambda | Local | Literal) or intrinsics.is_path(expr):
                 return expr
             ref = self._fresh("value", expr.type)
             locals_.append((ref.name, expr))
@@ -233,5 +233,5 @@ def _literal(value: Any, type_: Type) -> Expr:
     if isinstance(value, np.ndarray):
         texts = np.array([kernels.decoded(text) for text in value.flat], dtype=object).reshape(value.shape)
         constant = Constant(texts, TensorType(type_.dtype, value.shape))
-        return Call(Kernel(constant, constant.type), None, constant.type.result)
+        return Call(Local(constant, constant.type), None, constant.type.result)
     return Literal(kernels.decoded(value), TensorType(type_.dtype))

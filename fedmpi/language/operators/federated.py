@@ -198,7 +198,7 @@ def federated_aggregate(value: Placed, zero: Plain, accumulate: Function, merge:
 def federated_collect(value: Placed) -> Type:
     """Bring the clients' values to the server as a sequence, in the order of the clients.  T holds no sequence."""
     member = placed(value, "value", CLIENTS).member
-    if type_contains(member, lambda t: isinstance(t, SequenceType)):
+    if contains(member, SequenceType):
         hint = "reduce each client's sequence first: fm.federated_map of a function with fm.sequence_reduce"
         raise TypingError(f"value must hold no sequence, found {value}", hint)
     return FederatedType(SequenceType(member), SERVER)

@@ -22,7 +22,7 @@ from fedmpi.language.types.to_type import read_type, type_of
 class Computation(FunctionSource):
     """A typed function.  Called in a traced body it adds a call to the program; called elsewhere it runs.
 
-    ``expression`` is a `Lambda` or a `Kernel`; it is closed, except for a computation defined inside another one whose
+    ``expression`` is a `Lambda` or a `Local`; it is closed, except for a computation defined inside another one whose
     values it uses: that one can be used only inside of it.  ``where`` is the file and line of the definition, ``names``
     are the Python parameters' names.  ``any_placed`` tells whether a computation with placements has been defined: from
     then on the ranks of a job expect each other.

@@ -173,7 +173,7 @@ def to_value(obj: Any, type_spec: TypeSpec | None = None) -> Value:
         if type_spec is None:
             return embed(obj, None, "value")
         wanted = read_type(type_spec)
-        value = coerce(embed(obj, wanted, "value"), wanted, "value")
+        value = fitted(embed(obj, wanted, "value"), wanted, "value")
         if isinstance(value.comp, Literal) and value.type_signature is not wanted:
             return _widened(value, wanted)
         return value
@@ -264,7 +264,7 @@ def struct_value(values: Sequence[Value], names: Sequence[str | None], container
     return Value(Struct(tuple(value.comp for value in values), type_), tracing_scope("a struct"))
 
 
-def coerce(value: Value, wanted: Type, name: str) -> Value:
+def fitted(value: Value, wanted: Type, name: str) -> Value:
     """Return the value where ``wanted`` is wanted: as it is, or with structs of federated values zipped."""
     found = value.type_signature
     if wanted.is_assignable_from(found):
@@ -277,7 +277,7 @@ def coerce(value: Value, wanted: Type, name: str) -> Value:
             found = zipped.type_signature
         case StructType(), StructType() if names_fit(wanted, found):
             parts = [
-                coerce(part, element, element_name(name, key, i))
+                fitted(part, element, element_name(name, key, i))
                 for i, (part, (key, element)) in enumerate(zip(value, wanted.items(), strict=True))
             ]
             return struct_value(parts, [key for key, _ in found.items()], found.python_container)
@@ -310,7 +310,7 @@ def call(function: Value, argument: Any) -> Value:
     assert isinstance(type_, FunctionType)
     packed = None
     if type_.parameter is not None:
-        packed = coerce(embed(argument, type_.parameter, ""), type_.parameter, "").comp
+        packed = fitted(embed(argument, type_.parameter, ""), type_.parameter, "").comp
     where = user_location()
     ref = scope.bind(Call(function.comp, packed, type_.result, where), f"the result of a call at {where}")
     return Value(ref, scope)

@@ -92,7 +92,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Local:
     """A local computation: ``impl`` is what `fedmpi.local` made of the user's function; nothing here looks into it."""
 
     impl: Any
@@ -109,7 +109,7 @@ class Apply:
     where: str = field(default="", compare=False)
 
 
-Expr = Ref | Literal | Struct | Select | Lambda | Block | Call | Kernel | Apply
+Expr = Ref | Literal | Struct | Select | Lambda | Block | Call | Local | Apply
 Env = Mapping[str, Any]
 
 
@@ -133,7 +133,7 @@ class Semantics(Protocol):
     def select(self, expr: Select, source: Any) -> Any:
         """Return an element of a struct value."""
 
-    def kernel(self, expr: Kernel) -> Any:
+    def local(self, expr: Local) -> Any:
         """Return a function value for a local computation."""
 
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
@@ -171,8 +171,8 @@ def evaluate(expr: Expr, env: Env, semantics: Semantics) -> Any:
             if isinstance(called, Closure):
                 return call_closure(called, value, semantics)
             return semantics.call(called, value, expr)
-        case Kernel():
-            return semantics.kernel(expr)
+        case Local():
+            return semantics.local(expr)
         case Apply(_, args):
             return semantics.apply(expr, [evaluate(a, env, semantics) for a in args])
 
@@ -278,7 +278,7 @@ def show(expr: Expr) -> str:
             return f"(let {','.join(f'{name}={show(local)}' for name, local in locals_)} in {show(result)})"
         case Call(function, argument):
             return f"{show(function)}({'' if argument is None else show(argument)})"
-        case Kernel(impl):
+        case Local(impl):
             return str(getattr(impl, "name", "kernel"))
         case Apply(op, (arg,)):
             return f"{op}({show(arg)})"

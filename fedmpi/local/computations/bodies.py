@@ -88,10 +88,10 @@ class LocalBody:
             return self.interpret(argument)
         except GeneratorExit as error:  # to the caller no error: ranks would part
             made = RuntimeError(f"GeneratorExit: {error}")
-            note_kernel(made, self)
+            note_body(made, self)
             raise made from error
         except Exception as error:
-            note_kernel(error, self)
+            note_body(error, self)
             raise
 
 
@@ -236,19 +236,19 @@ def parameter_types(body: LocalBody) -> list[Type]:
 
 # Where compiled code notes how far it has got, in an array int64[PROGRESS]: the element of the outermost sequence, the
 # client, the operator, the local computation that is running; each is -1 outside of all.
-BATCH, CLIENT, STEP, KERNEL = range(4)
+BATCH, CLIENT, STEP, BODY = range(4)
 PROGRESS = 4
 
 
-def note_kernel(error: BaseException, body: LocalBody) -> None:
+def note_body(error: BaseException, body: LocalBody) -> None:
     """Remember in which local computation an error arose; the innermost has the say."""
-    attributes_of(error).setdefault("fedmpi_kernel", f"{body.name} ({body.where})")
+    attributes_of(error).setdefault("fedmpi_body", f"{body.name} ({body.where})")
 
 
-def note_progress(error: BaseException, progress: Any, kernels: Sequence[LocalBody]) -> None:
-    """Remember what compiled code has noted; ``kernels`` are the local computations by their numbers."""
-    if progress[KERNEL] >= 0:
-        note_kernel(error, kernels[progress[KERNEL]])
+def note_progress(error: BaseException, progress: Any, bodies: Sequence[LocalBody]) -> None:
+    """Remember what compiled code has noted; ``bodies`` are the local computations by their numbers."""
+    if progress[BODY] >= 0:
+        note_body(error, bodies[progress[BODY]])
     if progress[BATCH] >= 0:
         note_batch(error, int(progress[BATCH]))
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.tree.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
+from fedmpi.language.tree.expressions import Apply, Call, Closure, Literal, Local, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type, contains
 from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.columns.column import is_text, laid_out_alike, leaf_formats
 from fedmpi.local.columns.sparse import Csr
-from fedmpi.local.computations.bodies import KERNEL, LocalBody, NotCompilable, NumbaBody
+from fedmpi.local.computations.bodies import BODY, LocalBody, NotCompilable, NumbaBody
 from fedmpi.local.integers.arithmetic import SYMBOLS
 from fedmpi.local.records import record_of
 from fedmpi.local.typed.tokens import token_of
@@ -78,7 +78,7 @@ class Generator:
     signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
     dense: bool = False  # stored rows become arrays before user code sees them
     in_place: bool = False  # kernels may write into a state that the text owns
-    kernels: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
+    bodies: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
     has_loop: bool = False  # over a sequence, in the text or in a local computation that it calls
     remarks: dict[int, str] = field(default_factory=dict)  # on lines, for readers alone
     meanings: dict[str, str] = field(default_factory=dict)  # of names, for readers alone
@@ -204,9 +204,9 @@ class Generator:
     def select(self, expr: Select, source: Any) -> Any:
         return part_of(self, source, expr.index, expr.type)
 
-    def kernel(self, expr: Kernel) -> LocalBody:
-        kernel: LocalBody = expr.impl
-        return compilable(kernel)
+    def local(self, expr: Local) -> LocalBody:
+        body: LocalBody = expr.impl
+        return compilable(body)
 
     def call(self, function: Any, argument: Any, expr: Call) -> Any:
         if not isinstance(function, LocalBody):
@@ -238,11 +238,11 @@ class Generator:
 
     def noted(self, function: LocalBody, text: str, type_: Type) -> Var:
         """Bind the result of a local computation between notes, for errors, of which one is running."""
-        if function not in self.kernels:
-            self.kernels.append(function)
-        self.line(f"progress[{KERNEL}] = {self.kernels.index(function)}")
+        if function not in self.bodies:
+            self.bodies.append(function)
+        self.line(f"progress[{BODY}] = {self.bodies.index(function)}")
         made = self.bind(text, type_)
-        self.line(f"progress[{KERNEL}] = -1")
+        self.line(f"progress[{BODY}] = -1")
         return made
 
     def apply(self, expr: Apply, args: list[Any]) -> Any:

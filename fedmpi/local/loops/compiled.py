@@ -35,7 +35,7 @@ class CompiledFunction:
         self.function, self.parameter, self.result, self.name = function, parameter, result, name
         self._entries: dict[tuple[str, ...], Any] = {}
         generator, self.captured = generate(function, parameter, result)
-        self._kernels = generator.kernels
+        self._bodies = generator.bodies
         prepare_numba()
         with announced(name):
             self._core = Core(generator, name)
@@ -45,7 +45,7 @@ class CompiledFunction:
 
         def write(dense: bool) -> Generator:
             generator, self.captured = generate(self.function, self.parameter, self.result, forms, dense=dense)
-            self._kernels = generator.kernels
+            self._bodies = generator.bodies
             return generator
 
         if forms not in self._entries:
@@ -66,7 +66,7 @@ class CompiledFunction:
         try:
             leaves = run(self._entry(tuple(forms) if any(forms) else ()), progress, *flat)
         except Exception as error:
-            note_progress(error, progress, self._kernels)
+            note_progress(error, progress, self._bodies)
             raise
         return unflatten(self.result, iter(_apart(leaves)))
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from fedmpi.language.tree.expressions import Apply, Closure, Expr, Kernel, evaluate, walk
+from fedmpi.language.tree.expressions import Apply, Closure, Expr, Local, evaluate, walk
 from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.columns.values import ArgumentError, check_normalised
 from fedmpi.local.computations.bodies import LocalBody, NotCompilable
@@ -80,7 +80,7 @@ def has_loop(expr: Expr) -> bool:
 
 def local_function(expr: Expr, name: str) -> Callable[[Any], Any]:
     """Return a closed unplaced function as a Python function of one normalised argument."""
-    if isinstance(expr, Kernel):
+    if isinstance(expr, Local):
         body: LocalBody = expr.impl
         return body
     type_ = expr.type

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.tree.expressions import Apply, Call, Closure, Kernel, Literal, Select, Struct, call_closure
+from fedmpi.language.tree.expressions import Apply, Call, Closure, Literal, Local, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import PackedSequence, pack
 from fedmpi.local.columns.values import UnequalShapesError
@@ -53,7 +53,7 @@ class Interpreter:
     def select(self, expr: Select, source: Any) -> Any:
         return source[expr.index]
 
-    def kernel(self, expr: Kernel) -> LocalBody:
+    def local(self, expr: Local) -> LocalBody:
         body: LocalBody = expr.impl
         return body
 

@@ -107,8 +107,8 @@ def annotated(error: BaseException, where: str, rank: int | None = None) -> Base
         where += f", batch {batch}"
     if rank is not None:
         where += f" (rank {rank})"
-    if (kernel := known.pop("fedmpi_kernel", None)) is not None:
-        where += f", in {kernel}"
+    if (body := known.pop("fedmpi_body", None)) is not None:
+        where += f", in {body}"
     taken = take_apart(error)
     made = make(type(error), taken, where)
     bases = (c for c in type(error).__mro__ if issubclass(c, Exception))
@@ -120,9 +120,9 @@ def annotated(error: BaseException, where: str, rank: int | None = None) -> Base
 def noted(error: BaseException) -> BaseException:
     """Return the error of a function that the program has called itself: its text as it is, the batch as a note."""
     known = attributes_of(error)
-    batch, kernel = (known.pop(name, None) for name in ("fedmpi_batch", "fedmpi_kernel"))
-    if kernel is not None:
-        add_note(error, f"in {kernel}" + (f", batch {batch}" if batch is not None else ""))
+    batch, body = (known.pop(name, None) for name in ("fedmpi_batch", "fedmpi_body"))
+    if body is not None:
+        add_note(error, f"in {body}" + (f", batch {batch}" if batch is not None else ""))
     return error
 
 

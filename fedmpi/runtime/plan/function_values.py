@@ -11,9 +11,9 @@ from fedmpi.language.tree.expressions import (
     Call,
     Closure,
     Expr,
-    Kernel,
     Lambda,
     Literal,
+    Local,
     Struct,
     evaluate,
     free,
@@ -61,7 +61,7 @@ def present_with_functions(value: Any, type_: Type) -> Any:
 def as_computation(value: Any, type_: FunctionType) -> Computation:
     """Return a function value as a computation; what it captured becomes constants in it."""
     if isinstance(value, LocalBody):
-        return Computation(Kernel(value, value.type), name=value.name, where=value.where)
+        return Computation(Local(value, value.type), name=value.name, where=value.where)
     return Computation(_quote(value, type_), name="returned function")
 
 
@@ -83,7 +83,7 @@ def _quote(value: Any, type_: Type) -> Expr:
     """Return the expression of a normalised value."""
     match value, type_:
         case LocalBody(), _:
-            return Kernel(value, value.type)
+            return Local(value, value.type)
         case Closure(function, env), _:
             uses = list(free(function))
             if not uses:
@@ -100,4 +100,4 @@ def _quote(value: Any, type_: Type) -> Expr:
         case _, StructType():
             return Struct(tuple(_quote(v, t) for v, t in zip(value, type_, strict=True)), type_)
     constant = Constant(value, type_)
-    return Call(Kernel(constant, constant.type), None, type_)
+    return Call(Local(constant, constant.type), None, type_)

@@ -15,7 +15,7 @@ from fedmpi.local.loops.codegen import Generator, Parts, Var, check_compilable, 
 from fedmpi.local.loops.lifting import Lift
 from fedmpi.local.sums.terms import CLIENTS, turn_of
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, folding_state, weight_of
-from fedmpi.runtime.plan.reduction import Leaf, Reduction
+from fedmpi.runtime.plan.reduction import LeafPlace, Reduction
 from fedmpi.runtime.plan.stage import Stage
 
 _I64, _F64, _U64 = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.uint64)
@@ -217,7 +217,7 @@ class LoopWriter:
 
     # --- sums ---
 
-    def check_limits(self, number: int, reduction: Reduction, leaves: list[Leaf], texts: list[str]) -> None:
+    def check_limits(self, number: int, reduction: Reduction, leaves: list[LeafPlace], texts: list[str]) -> None:
         """Write how the terms of a secure sum are checked; modular ones have no limits."""
         secure = [(leaf, text) for leaf, text in zip(leaves, texts, strict=False) if leaf.store == "secure"]
         if not secure or reduction.modular:
@@ -229,7 +229,7 @@ class LoopWriter:
             name = "expect_inside" if leaf.shape else "expect_one_inside"
             g.line(f"{g.helper(name)}({self.flat(leaf, text)}, {limit})")
 
-    def flat(self, leaf: Leaf, text: str) -> str:
+    def flat(self, leaf: LeafPlace, text: str) -> str:
         """Return a tensor as a flat array that nobody may write to, or the scalar that it is."""
         return f"{self.generator.helper('shared')}({text}.reshape(-1))" if leaf.shape else text
 
@@ -265,7 +265,7 @@ class LoopWriter:
         given = g.bind(g.text(self.lift(weight)), weight.member).text
         return [given], g.bind(f"{g.helper('checked_weight')}({given})", TensorType(np.float64)).text
 
-    def keep(self, reduction: Reduction, leaf: Leaf, text: str) -> None:
+    def keep(self, reduction: Reduction, leaf: LeafPlace, text: str) -> None:
         """Write how a tensor counts for a least or greatest value, or is added to a secure sum."""
         g, (ordered, secure, limits) = self.generator, self.state[7:]
         place = g.constant("A", np.int64(leaf.at))
@@ -281,7 +281,7 @@ class LoopWriter:
             modular = g.constant("M", reduction.modular)
             g.line(f"{g.helper(name)}({secure}, {place}, {text}, {limit}, {modular})")
 
-    def terms(self, leaf: Leaf, text: str) -> list[tuple[str, int]]:
+    def terms(self, leaf: LeafPlace, text: str) -> list[tuple[str, int]]:
         """Return the terms of a tensor, as flat arrays or scalars of real numbers, and where they are added."""
         if leaf.shape:
             flat = f"{text}.reshape(-1)"

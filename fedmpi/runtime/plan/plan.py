@@ -20,8 +20,8 @@ from fedmpi.language.tree.expressions import (
     Apply,
     Call,
     Closure,
-    Kernel,
     Literal,
+    Local,
     Select,
     Struct,
     call_closure,
@@ -81,7 +81,7 @@ class Builder:
             return source.parts[expr.index]
         return self.add("select", expr.type, (source,), detail=expr.index)
 
-    def kernel(self, expr: Kernel) -> LocalBody:
+    def local(self, expr: Local) -> LocalBody:
         body: LocalBody = expr.impl
         return body
 
@@ -176,7 +176,7 @@ def feed_program(digest: Any, program: Computation) -> None:
     """Add to a hash what a computation does: its text, the code of its local computations, its constants."""
     digest.update(f"{program.name} {program.type_signature} {show(program.expression)}".encode())
     for part in walk(program.expression):
-        if isinstance(part, Kernel):
+        if isinstance(part, Local):
             digest.update(f"{part.impl}".encode())
             _add_code(digest, getattr(part.impl.function, "__code__", None))
         elif isinstance(part, Literal):  # whose text shortens large arrays

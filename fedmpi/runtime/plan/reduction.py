@@ -35,7 +35,7 @@ STORES = ("exact", "plain", "ordered", "secure")
 
 
 @dataclass(frozen=True)
-class Leaf:
+class LeafPlace:
     """One tensor of a reduction's members: ``slots`` numbers of an accumulator from ``at`` on, in one of `STORES`.
 
     ``limit`` is the place of a secure sum's limit among those of its stage.
@@ -116,7 +116,7 @@ class Layout:
         self.plain_dtype = np.dtype(np.float32 if mode == "fast" else np.float64)
         counts = dict.fromkeys(STORES, 0)
         self.limits = 0
-        self.leaves: list[list[Leaf]] = []
+        self.leaves: list[list[LeafPlace]] = []
         for reduction in reductions:
             own = []
             weights = [] if reduction.weight is None else [(reduction.weight, "its weight")]
@@ -126,7 +126,7 @@ class Layout:
                 store = "exact" if is_weight else reduction.store(tensor, mode)
                 shape = tuple(int(d or 0) for d in tensor.shape)
                 limit = self.limits if store == "secure" else -1
-                leaf = Leaf(tensor.dtype, shape, name, is_weight, store, counts[store], limit)
+                leaf = LeafPlace(tensor.dtype, shape, name, is_weight, store, counts[store], limit)
                 counts[store] += leaf.slots
                 self.limits += store == "secure"
                 own.append(leaf)
@@ -134,8 +134,8 @@ class Layout:
         self.exact, self.plain, self.ordered, self.secure = (counts[store] for store in STORES)
 
     @property
-    def terms(self) -> int:
-        """The number of terms of a client."""
+    def size(self) -> int:
+        """How many numbers a client adds."""
         return self.exact + self.plain + self.ordered + self.secure
 
     @property
@@ -144,7 +144,7 @@ class Layout:
         plain = self.plain * self.plain_dtype.itemsize
         return plain + 8 * PLANES * self.exact + 8 * self.ordered + 16 * self.secure
 
-    def place_of(self, element: int) -> tuple[int, Leaf]:
+    def place_of(self, element: int) -> tuple[int, LeafPlace]:
         """Return the reduction and the leaf of a sum; ``element`` is that of `bins`: negative for a plain one."""
         store, at = ("exact", element) if element >= 0 else ("plain", -1 - element)
         for i, leaves in enumerate(self.leaves):

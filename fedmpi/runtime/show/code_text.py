@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tree.expressions import Closure, Kernel, evaluate, free
+from fedmpi.language.tree.expressions import Closure, Local, evaluate, free
 from fedmpi.language.types import FunctionType, contains
 from fedmpi.local.computations.bodies import LocalBody, NotCompilable
 from fedmpi.local.loops.codegen import Generator
@@ -83,7 +83,7 @@ def _of_node(node: Node) -> Iterator[str]:
 def _of_function(computation: Computation) -> Iterator[str]:
     type_ = computation.type_signature
     assert isinstance(type_, FunctionType)
-    if isinstance(computation.expression, Kernel) or not has_loop(computation.expression):
+    if isinstance(computation.expression, Local) or not has_loop(computation.expression):
         yield "  none is generated: it runs as its local computations do"
         return
     yield from _written(evaluate(computation.expression, {}, Interpreter()), type_)

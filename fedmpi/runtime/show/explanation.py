@@ -16,9 +16,9 @@ from fedmpi.language.tree.expressions import (
     Block,
     Call,
     Expr,
-    Kernel,
     Lambda,
     Literal,
+    Local,
     Ref,
     Select,
     Struct,
@@ -158,7 +158,7 @@ class _Printer:
             case Literal():
                 text = " ".join(show(expr).split())
                 return text if len(text) <= CONSTANT_WIDTH else text[: CONSTANT_WIDTH - 1] + "…"
-            case Kernel(impl):
+            case Local(impl):
                 return str(impl.name)
         return None
 
@@ -203,7 +203,7 @@ class _Printer:
                 inside = names if parameter is None else ChainMap({parameter: parameter}, names)  # type: ignore[arg-type]
                 what = f"function of {parameter}" if parameter is not None else "function"
                 return _Node(self.line(label, what, type_), self.body(body, inside))
-            case Kernel(impl, type_):
+            case Local(impl, type_):
                 return _Node(self.line(label, f"{impl.name}, {_kind(impl)}", type_, impl.where))
             case Block():
                 below = self.body(expr, names)

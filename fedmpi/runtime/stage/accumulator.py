@@ -12,7 +12,7 @@ from fedmpi.local.attributes import attributes_of
 from fedmpi.local.sums import bins, extremes, masks, rounding
 from fedmpi.local.sums.terms import CLIENTS, PLANES, turn_of
 from fedmpi.runtime.mpi.comm import Communicator
-from fedmpi.runtime.plan.reduction import Array, Layout, Leaf, Reduction
+from fedmpi.runtime.plan.reduction import Array, Layout, LeafPlace, Reduction
 from fedmpi.runtime.stage.combined import reduce
 from fedmpi.runtime.stage.nonfinite import NotFinite
 
@@ -100,7 +100,7 @@ class Accumulator:
                     attributes_of(error)["fedmpi_reduction"] = index  # for who knows what it is called
                     raise
 
-    def _add_inside(self, leaf: Leaf, array: Array, *, modular: bool) -> None:
+    def _add_inside(self, leaf: LeafPlace, array: Array, *, modular: bool) -> None:
         limit, flat = self.limits[leaf.limit], _read_only(array.reshape(-1))
         masks.add_inside(self.secure, np.int64(leaf.at), flat, limit, modular)
 
@@ -112,7 +112,7 @@ class Accumulator:
                     at, count, limit = np.int64(leaf.at), np.int64(leaf.slots), self.limits[leaf.limit]
                     masks.add_masks(self.secure, at, count, limit, reduction.modular, key, np.int64(number), pairs)
 
-    def _add(self, leaf: Leaf, array: Array, weight: float, position: int) -> None:
+    def _add(self, leaf: LeafPlace, array: Array, weight: float, position: int) -> None:
         if leaf.dtype.kind not in "iuc" and leaf.dtype.itemsize == 2:
             array = array.astype(np.float64)  # float16 and bfloat16 have no compiled form
         flat = np.ascontiguousarray(array).reshape(-1)
@@ -207,7 +207,7 @@ class Accumulator:
         parts = (self._leaf(leaf, reduction, divisor) for leaf in leaves if not leaf.is_weight)
         return nested(reduction.member, parts)
 
-    def _leaf(self, leaf: Leaf, reduction: Reduction, divisor: float) -> Any:
+    def _leaf(self, leaf: LeafPlace, reduction: Reduction, divisor: float) -> Any:
         place = slice(leaf.at, leaf.at + leaf.slots)
         if leaf.store == "ordered":
             turn = turn_of(leaf.dtype, least=reduction.least)
@@ -231,7 +231,7 @@ class Accumulator:
             rounding.divided(sums, divisor, out)
         return out.view(leaf.dtype).reshape(leaf.shape)[()]
 
-    def _sums(self, leaf: Leaf, *, odd: bool) -> Array:
+    def _sums(self, leaf: LeafPlace, *, odd: bool) -> Array:
         """Return the sums of a leaf, rounded to float64; see `rounding.round_planes` for ``odd``."""
         place = slice(leaf.at, leaf.at + leaf.slots)
         if not leaf.exact:
@@ -252,7 +252,7 @@ class Accumulator:
             sums[elements - leaf.at] = rounded
         return sums
 
-    def _integers(self, leaf: Leaf) -> Array:
+    def _integers(self, leaf: LeafPlace) -> Array:
         """Return the exact sums of an integer leaf in its dtype."""
         sums = self._sums(leaf, odd=False)
         large = np.flatnonzero(np.abs(sums) >= 2.0**53)  # no integer below that is lost

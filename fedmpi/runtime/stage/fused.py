@@ -41,7 +41,7 @@ class Fused:
         except Exception as error:
             if progress[CLIENT] < 0:
                 raise  # before the first client
-            note_progress(error, progress, loop.kernels)
+            note_progress(error, progress, loop.bodies)
             nodes = (*stage.steps, *stage.reductions, *stage.folds)
             raise work.failed(error, nodes[progress[STEP]], int(progress[CLIENT])) from error
         if work.sums is not None:

@@ -37,11 +37,11 @@ class ClientLoop:
         self.folds = stage.folds if folds else ()
         self.selections = stage.selections
         self.shared: list[Node] = []  # values that all clients have
-        self.kernels: list[LocalBody] = []
+        self.bodies: list[LocalBody] = []
 
         def write(dense: bool) -> Generator:
             writer = LoopWriter(stage, forms, folds=folds, dense=dense)
-            self.shared, self.kernels = writer.lift.captured, writer.generator.kernels
+            self.shared, self.bodies = writer.lift.captured, writer.generator.bodies
             return writer.generator
 
         self._entry = compile_entry(write, f"the clients' loop of {name}", stored=any(map(any, forms)))

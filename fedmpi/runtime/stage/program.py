@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # they load Numba
 
 # Parts of a stage.  Where a block's clients are on several ranks, what is folded is kept first, and folded once moved.
 WHOLE, UNFOLDED, FOLDS = range(3)
-KEPT_TERMS = 1 << 22  # a larger accumulator is given back after each call
+KEPT_NUMBERS = 1 << 22  # a larger accumulator is given back after each call
 
 
 class Program:
@@ -138,7 +138,7 @@ class Program:
             self._sums[number].reset()
             return self._sums[number]
         made = self.new_sums(layout)
-        if layout.terms <= KEPT_TERMS:
+        if layout.size <= KEPT_NUMBERS:
             self._sums[number] = made
         return made
 
