@@ -58,7 +58,7 @@ from fedmpi.language import to_type as to_type
 from fedmpi.language import to_value as to_value
 from fedmpi.language import type_at_clients as type_at_clients
 from fedmpi.language import type_at_server as type_at_server
-from fedmpi.language.tracing.context import set_default_factory as _set_default_factory
+from fedmpi.language.tracing.default_context import set_default_factory as _set_default_factory
 from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
 from fedmpi.local.columns.client_data import ClientData as ClientData

@@ -16,9 +16,9 @@ from fedmpi.language import UnexpectedTypeError as UnexpectedTypeError
 from fedmpi.language import infer_type as infer_type
 from fedmpi.language import set_default_context as set_default_context
 from fedmpi.language.operators.rules import is_limit as is_single_integer_or_matches_structure
-from fedmpi.language.tracing.context import ContextStack as ContextStack
-from fedmpi.language.tracing.context import get_context_stack as get_context_stack
-from fedmpi.language.tracing.context import set_no_default_context as set_no_default_context
+from fedmpi.language.tracing.default_context import ContextStack as ContextStack
+from fedmpi.language.tracing.default_context import get_context_stack as get_context_stack
+from fedmpi.language.tracing.default_context import set_no_default_context as set_no_default_context
 from fedmpi.language.type_analysis import computation_contains as computation_contains
 from fedmpi.language.type_analysis import (
     computation_contains_secure_aggregation as computation_contains_secure_aggregation,

@@ -18,8 +18,8 @@ PACKAGE = ROOT / "fedmpi"
 # The name of a layer, at its end, is its `__init__`; "fedmpi" is the package's own.
 ROOMS = """
     version
-    language.source language.errors language.arrays language.types language.tree language.operators language.tracing
-    language.checking language.type_analysis language
+    language.source language.errors language.array_likes language.types language.tree language.operators
+    language.tracing language.checking language.type_analysis language
     local.attributes local.records local.value_errors local.jit local.columns local.sums local.integers local.kernels
     local.typed local.integer_pass local.computations local.loops local.decorators local
     kernels
@@ -89,6 +89,17 @@ def graph_of_all(known={}):  # noqa: B006  (read once)
     if not known:
         known.update(graph())
     return known
+
+
+def test_one_name_for_one_thing():
+    """Files and classes of the three layers have names of their own; a file of arrays is one of arrays of what."""
+    files, classes = [], []
+    for path in MODULES:
+        if name_of(path).partition(".")[0] in ("language", "local", "runtime") and path.name != "__init__.py":
+            files.append(path.stem)
+            classes += [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
+    names = [name for name in files if files.count(name) > 1] + [name for name in classes if classes.count(name) > 1]
+    assert not names
 
 
 def circles(arrows):

@@ -15,9 +15,9 @@ from fedmpi.language.operators import arithmetic, federated  # noqa: F401  (the 
 from fedmpi.language.tracing.applying import function_of as _function_of
 from fedmpi.language.tracing.computation import Computation as Computation
 from fedmpi.language.tracing.computation import PolymorphicComputation as PolymorphicComputation
-from fedmpi.language.tracing.context import Context as Context
-from fedmpi.language.tracing.context import current_context as current_context
-from fedmpi.language.tracing.context import set_default_context as set_default_context
+from fedmpi.language.tracing.default_context import Context as Context
+from fedmpi.language.tracing.default_context import current_context as current_context
+from fedmpi.language.tracing.default_context import set_default_context as set_default_context
 from fedmpi.language.tracing.traced import Value as Value
 from fedmpi.language.tracing.traced import to_value as to_value
 from fedmpi.language.tracing.tracing import federated_computation as federated_computation

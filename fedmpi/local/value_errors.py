@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.local.records import element_names
 
 

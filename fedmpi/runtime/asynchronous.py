@@ -14,7 +14,13 @@ from typing import Any
 
 from fedmpi.language.source import called_at, user_location
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tracing.context import Context, Installable, check_context, current_context, get_context_stack
+from fedmpi.language.tracing.default_context import (
+    Context,
+    Installable,
+    check_context,
+    current_context,
+    get_context_stack,
+)
 from fedmpi.runtime.mpi import line
 
 __all__ = ["AsyncCall", "AsyncContext", "blocking"]

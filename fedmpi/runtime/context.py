@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tracing.context import Installable, current_context
+from fedmpi.language.tracing.default_context import Installable, current_context
 from fedmpi.language.tree.expressions import Local
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
 from fedmpi.language.types.placements import CLIENTS, SERVER

@@ -41,7 +41,7 @@ from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.stage import debug_mode as debugging
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.nonfinite import tell
 from fedmpi.runtime.stage.program import refusal
@@ -56,7 +56,7 @@ SLOWLY = "%s: its clients are run client by client, for %s"
 REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
 
 
-class Execution(Call):
+class Execution(CallState):
     """One call on one rank, from its arguments to its results."""
 
     def run(self, argument: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedmpi.language.source import user_location
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tracing.context import Installable
+from fedmpi.language.tracing.default_context import Installable
 from fedmpi.language.tree.expressions import Apply, Local, Select, call_closure, evaluate
 from fedmpi.language.tree.expressions import Closure as ClosureValue
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, Type, contains

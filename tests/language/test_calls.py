@@ -8,7 +8,7 @@ import pytest
 
 import fedmpi.language as fm
 from fedmpi.language.checking import check
-from fedmpi.language.tracing import context
+from fedmpi.language.tracing import default_context as context
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER

@@ -375,7 +375,7 @@ def test_random_programs(first):
 
 def test_rules_agree_with_numpy():
     """The dtype of each operation, of all pairs of NumPy's dtypes and Python's numbers."""
-    from fedmpi.local.integers.rules import dtype_of
+    from fedmpi.local.integers.promotion import dtype_of
 
     samples = {np.dtype(dtype).name: dtype(1) for dtype in (*DTYPES, np.bool_)} | {"weak": 1, "pybool": True}
     for left, a in samples.items():

@@ -15,7 +15,7 @@ from fedmpi.interop.federated_language.kernels import wrap
 from fedmpi.interop.federated_language.translation import translate
 from fedmpi.interop.federated_language.unread import filled
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.language.tracing.context import Context, current_context
+from fedmpi.language.tracing.default_context import Context, current_context
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type, type_contains
 from fedmpi.language.types.containers import unpack
 from fedmpi.language.types.presenting import rebuild

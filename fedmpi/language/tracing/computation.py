@@ -10,7 +10,7 @@ from typing import Any
 from fedmpi.language.errors import ContextError, TypingError, reporting
 from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.tracing.calls import pack_args
-from fedmpi.language.tracing.context import current_context
+from fedmpi.language.tracing.default_context import current_context
 from fedmpi.language.tracing.traced import FunctionSource, Value, alive, call, embed
 from fedmpi.language.tree.expressions import Expr, free, show
 from fedmpi.language.tree.scopes import Scope, current_scope, entered, leaked, tracing_scope

@@ -10,7 +10,7 @@ from typing import Any, ForwardRef
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.language.errors import TypingError, UnsupportedValueError, reporting
 from fedmpi.language.source import stack_is_deep
 from fedmpi.language.types.classes import (

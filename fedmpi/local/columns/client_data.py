@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.language.source import user_location
 from fedmpi.language.types import Type
 from fedmpi.local.columns.column import Column, conformed, laid_out_alike, pack

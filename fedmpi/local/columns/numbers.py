@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers, is_array_like
+from fedmpi.language.array_likes import beyond_numbers, is_array_like
 from fedmpi.language.types import TensorType
 from fedmpi.local.value_errors import ArgumentError, DoesNotFitError, describe, shown_range
 

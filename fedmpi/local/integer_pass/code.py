@@ -10,9 +10,9 @@ from numba import types
 from numba.core import errors, ir
 from numba.core.ir_utils import mk_unique_var
 
-from fedmpi.local.integer_pass.calls import IntegerFlow
+from fedmpi.local.integer_pass.on_calls import IntegerFlow
 from fedmpi.local.integers import operations
-from fedmpi.local.integers.rules import INTEGERS, WEAK, Number, fits
+from fedmpi.local.integers.promotion import INTEGERS, WEAK, Number, fits
 
 DIVISIONS = (operator.floordiv, operator.mod)
 SHIFTS = (operator.lshift, operator.rshift)

@@ -15,14 +15,14 @@ import numpy as np
 from numba import types
 from numba.core import errors, ir
 
-from fedmpi.local.integers.rules import (
+from fedmpi.local.integers.promotion import (
     DTYPES,
     INT64,
     INTEGERS,
     SIZE,
     WEAK,
-    Each,
     Elements,
+    Iterated,
     Number,
     compute,
     constant,
@@ -69,15 +69,15 @@ def default(type_: Any) -> Any:
         case types.Array():
             return Elements(str(type_.dtype))
         case types.List() if type_.dtype == types.int64:
-            return Each(of("weak", "int64"))
+            return Iterated(of("weak", "int64"))
         case types.List():
-            return Each(default(type_.dtype))
+            return Iterated(default(type_.dtype))
         case types.IteratorType():
-            return Each(default(type_.yield_type))
+            return Iterated(default(type_.yield_type))
         case types.RangeType():
-            return Each(weak())
+            return Iterated(weak())
         case SequenceValue():
-            return Each(default(type_.iterator_type.yield_type))
+            return Iterated(default(type_.iterator_type.yield_type))
     return None
 
 
@@ -192,10 +192,10 @@ class Flow:
             other = known.kinds - {str(list_.dtype), "weak"}
             self.in_lists[list_] = self.in_lists.get(list_, frozenset()) | other
 
-    def _of_list(self, each: Each, type_: Any) -> Each:
+    def _of_list(self, each: Iterated, type_: Any) -> Iterated:
         """Return what a list gives: any of its type may have been put into it."""
         other = self.in_lists.get(type_, frozenset())
-        return Each(Number(each.element.kinds | other)) if other and isinstance(each.element, Number) else each
+        return Iterated(Number(each.element.kinds | other)) if other and isinstance(each.element, Number) else each
 
     def _build_tuple(self, expr: Any, type_: Any) -> Any:
         return tuple(self[item] for item in expr.items)
@@ -222,7 +222,7 @@ class Flow:
         match self[expr.value]:
             case tuple(parts) if parts and self.types[expr.value.name] and not isinstance(type_, types.BaseTuple):
                 return functools.reduce(lambda a, b: joined(a, b, False), parts)
-            case Each() as each if isinstance(self.types[expr.value.name], types.List):
+            case Iterated() as each if isinstance(self.types[expr.value.name], types.List):
                 each = self._of_list(each, self.types[expr.value.name])
                 return each.element if not isinstance(type_, types.List) else each
         return self._other(expr, type_)
@@ -234,20 +234,20 @@ class Flow:
 
     def _each(self, var: Any, type_: Any) -> Any:
         known = self[var]
-        if isinstance(known, Each):
+        if isinstance(known, Iterated):
             return self._of_list(known, self.types[var.name])
         if isinstance(known, tuple) and known:
-            return Each(functools.reduce(lambda a, b: joined(a, b, False), known))
+            return Iterated(functools.reduce(lambda a, b: joined(a, b, False), known))
         if self.unsettled(var):
             return PENDING
         inner = self.types[var.name]
         if isinstance(inner, types.Array):
-            return Each(default(inner.dtype) if inner.ndim == 1 else Elements(str(inner.dtype)))
+            return Iterated(default(inner.dtype) if inner.ndim == 1 else Elements(str(inner.dtype)))
         return default(type_ if isinstance(type_, types.IteratorType) else inner)
 
     def _iternext(self, expr: Any, type_: Any) -> Any:
         known = self[expr.value]
-        return (known.element, of("pybool", bounds=(0, 1))) if isinstance(known, Each) else known
+        return (known.element, of("pybool", bounds=(0, 1))) if isinstance(known, Iterated) else known
 
     def _pair_first(self, expr: Any, type_: Any) -> Any:
         known = self[expr.value]

@@ -18,13 +18,13 @@ from numba.core import errors, ir
 from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typed_passes import NopythonTypeInference
 
-from fedmpi.local.integer_pass.arrays import Arrays
-from fedmpi.local.integer_pass.calls import IntegerFlow
 from fedmpi.local.integer_pass.code import DIVISIONS, name_of
 from fedmpi.local.integer_pass.flow import OPERATORS, PENDING, SYMBOLS
-from fedmpi.local.integer_pass.scalars import SIGNED_TYPES, Scalars
+from fedmpi.local.integer_pass.on_arrays import Arrays
+from fedmpi.local.integer_pass.on_calls import IntegerFlow
+from fedmpi.local.integer_pass.on_scalars import SIGNED_TYPES, Scalars
 from fedmpi.local.integers import operations
-from fedmpi.local.integers.rules import DTYPES, INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
+from fedmpi.local.integers.promotion import DTYPES, INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
 
 _ROUNDS = 6
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fedmpi.local.integers.rules import DTYPES, Each, Elements, Number, constant, weak
+from fedmpi.local.integers.promotion import DTYPES, Elements, Iterated, Number, constant, weak
 
 
 def called(function: Any, args: Any, kws: Any) -> Any:
@@ -55,7 +55,7 @@ def sample(known: Any, type_: Any) -> Any:
         case tuple(parts) if isinstance(type_, types.BaseTuple):
             made = [sample(part, t) for part, t in zip(parts, type_, strict=True)]
             return None if any(m is None for m in made) else tuple(made)
-        case Each(element) if isinstance(type_, types.List):
+        case Iterated(element) if isinstance(type_, types.List):
             made_one = sample(element, type_.dtype)
             return None if made_one is None else [made_one, made_one]
     return None

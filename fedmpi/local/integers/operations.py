@@ -1,6 +1,6 @@
 """Operations on integers in compiled code that end as NumPy's and Python's do, where Numba's are undefined or differ.
 
-Each is made for a kind (see `fedmpi.local.integers.rules`) and has the attribute ``gives``, the kind of its result.
+Each is made for a kind (see `fedmpi.local.integers.promotion`) and has the attribute ``gives``, the kind of its result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from fedmpi.local.integers.rules import UNSIGNED
+from fedmpi.local.integers.promotion import UNSIGNED
 
 Builder = Any
 Value = Any

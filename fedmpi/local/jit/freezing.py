@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.local.value_errors import ArgumentError
 

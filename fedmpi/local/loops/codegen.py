@@ -21,7 +21,7 @@ from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.columns.column import is_text, laid_out_alike, leaf_formats
 from fedmpi.local.columns.sparse import Csr
 from fedmpi.local.computations.bodies import BODY, LocalBody, NotCompilable, NumbaBody
-from fedmpi.local.integers.arithmetic import SYMBOLS
+from fedmpi.local.integers.raising import SYMBOLS
 from fedmpi.local.records import record_of
 from fedmpi.local.typed.tokens import token_of
 

@@ -15,7 +15,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import PackedSequence, pack
 from fedmpi.local.columns.values import UnequalShapesError
 from fedmpi.local.computations.bodies import LocalBody, note_batch
-from fedmpi.local.integers.arithmetic import SYMBOLS, computed
+from fedmpi.local.integers.raising import SYMBOLS, computed
 
 _BINARY = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.true_divide,

@@ -21,8 +21,8 @@ from numba.np.numpy_support import from_dtype
 from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import laid_out_alike
-from fedmpi.local.integers.arithmetic import SYMBOLS, ResultDoesNotFit
 from fedmpi.local.integers.operations import overflowing
+from fedmpi.local.integers.raising import SYMBOLS, ResultDoesNotFit
 from fedmpi.local.jit.callee import OPTIONS, callee
 from fedmpi.local.jit.compile_errors import not_compiled
 from fedmpi.local.jit.kernel import jit

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.arrays import beyond_numbers
+from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.language.source import user_location
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.client_data import ClientData

@@ -26,7 +26,7 @@ NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 NO_RANKS: Ranks = np.empty(0, dtype=np.uint8)
 
 
-class Call(Round):
+class CallState(Round):
     """The state of one call on one rank."""
 
     def __init__(

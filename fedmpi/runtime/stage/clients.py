@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.each import Each
 from fedmpi.runtime.stage.fused import Fused
 from fedmpi.runtime.stage.program import WHOLE
@@ -12,7 +12,7 @@ from fedmpi.runtime.stage.work import Runner, Work
 RUNNERS: tuple[Runner, ...] = (Fused(), Each())
 
 
-def run_clients(call: Call, number: int, part: int = WHOLE) -> Work:
+def run_clients(call: CallState, number: int, part: int = WHOLE) -> Work:
     """Run this rank's clients of a stage; a client that fails raises `ClientError`."""
     work = Work(call, number, part)
     for node in work.stage.shared:

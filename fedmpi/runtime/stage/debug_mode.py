@@ -16,7 +16,7 @@ from fedmpi.runtime.arguments.checks import label
 from fedmpi.runtime.collective.alike import shown
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.plan.nodes import Node
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 
 
 def check_neutral(merge: Callable[[Any], Any], zero: Any, states: Sequence[Any]) -> None:
@@ -41,7 +41,7 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(np.all(same))
 
 
-def compare(call: Call, level: int) -> None:
+def compare(call: CallState, level: int) -> None:
     """End the job if a rank has another program, or another value of what all have, than rank 0 (collective)."""
     if call.comm.size == 1:
         return
@@ -59,7 +59,7 @@ def compare(call: Call, level: int) -> None:
             )
 
 
-def _shared(call: Call, level: int) -> Iterator[tuple[str, int]]:
+def _shared(call: CallState, level: int) -> Iterator[tuple[str, int]]:
     """Yield what all ranks have in common before a stage: what it is, and its hash."""
     for node in (*call.program.common, *call.plan.unplaced, *_same_at_clients(call, level)):
         if not contains(node.type, FunctionType):
@@ -68,11 +68,11 @@ def _shared(call: Call, level: int) -> Iterator[tuple[str, int]]:
             yield name, UNKNOWN if found is None else found
 
 
-def _hash(call: Call, node: Node) -> int:
+def _hash(call: CallState, node: Node) -> int:
     return zlib.crc32(to_bytes(pack(node.member, [call.values[node]])).data)
 
 
-def _same_at_clients(call: Call, level: int) -> Iterator[Node]:
+def _same_at_clients(call: CallState, level: int) -> Iterator[Node]:
     """Yield what earlier stages gave that is the same at all clients."""
     for stage in call.plan.stages[:level]:
         yield from (*stage.broadcasts, *stage.shared)

@@ -15,7 +15,7 @@ from fedmpi.local.sums.weights import check_weight
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, weight_of
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import UNFOLDED
 from fedmpi.runtime.stage.selection import Selection
 from fedmpi.runtime.stage.work import Work
@@ -75,12 +75,12 @@ class Each:
             work.check(work.sums, members, position)
 
 
-def _fold(call: Call, node: Node) -> Fold:
+def _fold(call: CallState, node: Node) -> Fold:
     resolve = call.values.__getitem__
     return Fold(call.program.function(node, ACCUMULATE).bound(resolve), concrete(node.inputs[ZERO], resolve))
 
 
-def _action(call: Call, node: Node) -> Callable[[_ClientValues], Any]:
+def _action(call: CallState, node: Node) -> Callable[[_ClientValues], Any]:
     """Return what a step makes of a client's values."""
     resolve = call.values.__getitem__
     if node.op == "select":
@@ -100,7 +100,7 @@ def _action(call: Call, node: Node) -> Callable[[_ClientValues], Any]:
 class _ClientValues:
     """The values of one client in a stage: its own, its part of columns, and what all clients have."""
 
-    def __init__(self, call: Call, position: int) -> None:
+    def __init__(self, call: CallState, position: int) -> None:
         self.call, self.position = call, position
         self.local: dict[Node, Any] = {}
 

@@ -9,7 +9,7 @@ from fedmpi.local.attributes import attributes_of
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.failures import ClientError
 from fedmpi.runtime.plan.nodes import Node
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import FOLDS, UNFOLDED, WHOLE
 
 
@@ -22,7 +22,7 @@ class Work:
     ``part`` is that of the stage, `FOLDS` or found here.
     """
 
-    def __init__(self, call: Call, number: int, part: int = WHOLE) -> None:
+    def __init__(self, call: CallState, number: int, part: int = WHOLE) -> None:
         self.call, self.number = call, number
         self.part = part if call.blocks_are_whole else UNFOLDED
         stage = call.program.stages[number]

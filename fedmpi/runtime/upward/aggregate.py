@@ -19,13 +19,13 @@ from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.folding import homes_of, merged
 from fedmpi.runtime.plan.nodes import MERGE, REPORT, ZERO, Node, folding_state
 from fedmpi.runtime.stage import debug_mode as debugging
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.program import FOLDS
 from fedmpi.runtime.stage.work import Work
 
 
-def aggregate(call: Call, work: Work, _: Words) -> None:
+def aggregate(call: CallState, work: Work, _: Words) -> None:
     """Give rank 0 what each fold of a stage comes to: one Gather for all of them (collective)."""
     folds = work.stage.folds
     if not folds:
@@ -43,7 +43,7 @@ def aggregate(call: Call, work: Work, _: Words) -> None:
         call.values[node] = call.attempt(functools.partial(_report, call, node, [states[index] for states in blocks]))
 
 
-def _fold_together(call: Call, number: int) -> dict[Node, Any]:
+def _fold_together(call: CallState, number: int) -> dict[Node, Any]:
     """Bring the clients of each block to one rank and fold them there (collective); return the rank's states."""
     there, comm = copy.copy(call), call.comm
     there.owner, there.blocks_are_whole = homes_of(call.owner, call.blocks), True
@@ -57,7 +57,7 @@ def _fold_together(call: Call, number: int) -> dict[Node, Any]:
     return work.states  # type: ignore[no-any-return]
 
 
-def _report(call: Call, node: Node, states: list[Any]) -> Any:
+def _report(call: CallState, node: Node, states: list[Any]) -> Any:
     """Merge the states of all blocks and report."""
     resolve = call.values.__getitem__
     merge, report = (call.program.function(node, which).bound(resolve) for which in (MERGE, REPORT))

@@ -13,11 +13,11 @@ from fedmpi.local.columns.messages import from_bytes, to_bytes
 from fedmpi.local.columns.taking import joined, take
 from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.nodes import Node
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.work import Work
 
 
-def collect(call: Call, work: Work, _: Words) -> None:
+def collect(call: CallState, work: Work, _: Words) -> None:
     """Give rank 0 what a stage collects: one Gather for each (collective)."""
     for node in work.stage.collects:
         column = call.column(node.inputs[0])
@@ -31,7 +31,7 @@ def collect(call: Call, work: Work, _: Words) -> None:
             call.values[node] = call.program.checked(node, made) if made is not None else None
 
 
-def _sequence(call: Call, node: Node, parts: list[Column]) -> Any:
+def _sequence(call: CallState, node: Node, parts: list[Column]) -> Any:
     """Return the values of all ranks' clients, rank by rank, as the sequence of all clients."""
     assert isinstance(node.member, SequenceType)
     order = np.empty(len(call.owner), np.int64)

@@ -13,12 +13,12 @@ from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.reduction import Layout, Reduction
 from fedmpi.runtime.plan.stages import reduction_of
-from fedmpi.runtime.stage.call import Call
+from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import closed, leaf_shapes
 from fedmpi.runtime.stage.work import Work
 
 
-def reduce(call: Call, work: Work, words: Words) -> None:
+def reduce(call: CallState, work: Work, words: Words) -> None:
     """Reduce all sums and means of a stage in one message; what is wide or not finite, if anything, in another."""
     stage, sums = work.stage, work.sums
     if not stage.reductions:
@@ -44,14 +44,14 @@ def reduce(call: Call, work: Work, words: Words) -> None:
             call.values[node] = call.attempt(functools.partial(_finish, call, node, sums, index))
 
 
-def _finish(call: Call, node: Node, sums: Any, index: int) -> Any:
+def _finish(call: CallState, node: Node, sums: Any, index: int) -> Any:
     try:
         return call.program.checked(node, sums.result(index, call.num_clients or 0))
     except Exception as error:
         raise failures.annotated(error, f"{call.name}: {node.op} at {node.where}") from error
 
 
-def _settle(call: Call, position: int, node: Node, members: list[Any]) -> Reduction:
+def _settle(call: CallState, position: int, node: Node, members: list[Any]) -> Reduction:
     """Agree on the sizes that the type of a reduction's members leaves open.
 
     Clients of weight 0 have no say, unless there are no others.

@@ -11,7 +11,19 @@ from numba import types
 
 from fedmpi.local.integer_pass.flow import OPERATORS, PENDING, Flow, default
 from fedmpi.local.integers.asked import called, found_of, sample
-from fedmpi.local.integers.rules import DTYPES, INTEGERS, SIZE, WEAK, Each, Elements, Number, fits, joined, of, weak
+from fedmpi.local.integers.promotion import (
+    DTYPES,
+    INTEGERS,
+    SIZE,
+    WEAK,
+    Elements,
+    Iterated,
+    Number,
+    fits,
+    joined,
+    of,
+    weak,
+)
 
 _BUILTINS = (int, bool, float, len, round, range, enumerate, zip, max, min, sum, abs)
 
@@ -109,32 +121,34 @@ class IntegerFlow(Flow):
 
     def _range_call(self, expr: Any, args: Any, type_: Any) -> Any:
         if not all(isinstance(a, Number) for a in args):
-            return Each(weak())
+            return Iterated(weak())
         bounds = [self._int_call(expr, [a], type_).bounds for a in args]
         start, stop = ((0, 0), bounds[0]) if len(bounds) == 1 else bounds[:2]
         down = len(bounds) == 3 and (bounds[2][0] is None or bounds[2][0] < 0)
         lows, highs = (start[0], stop[0]), (start[1], stop[1])
         low = min(lows) if None not in lows else None
         high = max(highs) if None not in highs else None
-        return Each(weak(low if down else start[0], high))
+        return Iterated(weak(low if down else start[0], high))
 
     def _enumerate_call(self, expr: Any, args: Any, type_: Any) -> Any:
         each = self._each(expr.args[0], type_)
-        if not isinstance(each, Each):
+        if not isinstance(each, Iterated):
             return each
-        return Each((weak(*SIZE) if len(args) == 1 else weak(), each.element))
+        return Iterated((weak(*SIZE) if len(args) == 1 else weak(), each.element))
 
     def _zip_call(self, expr: Any, args: Any, type_: Any) -> Any:
         each = [self._each(arg, self.types[arg.name]) for arg in expr.args]
         if PENDING in each:
             return PENDING
-        return Each(tuple(e.element for e in each)) if all(isinstance(e, Each) for e in each) else default(type_)
+        return (
+            Iterated(tuple(e.element for e in each)) if all(isinstance(e, Iterated) for e in each) else default(type_)
+        )
 
     def _max_call(self, expr: Any, args: Any, type_: Any) -> Any:
         parts = args
         if len(args) == 1:
             each = self._each(expr.args[0], type_)
-            parts = [each.element] if isinstance(each, Each) else [each]
+            parts = [each.element] if isinstance(each, Iterated) else [each]
         if PENDING in parts:
             return PENDING
         found = functools.reduce(lambda a, b: joined(a, b, False), parts)
@@ -144,7 +158,7 @@ class IntegerFlow(Flow):
 
     def _sum_call(self, expr: Any, args: Any, type_: Any) -> Any:
         each = self._each(expr.args[0], type_) if len(args) == 1 else None
-        if not isinstance(each, Each) or not isinstance(each.element, Number):
+        if not isinstance(each, Iterated) or not isinstance(each.element, Number):
             return PENDING if each is PENDING else default(type_)
         total = self._numbers(operator.add, each.element, each.element)
         return total.joined(weak(0, 0), False) if total.integral else default(type_)

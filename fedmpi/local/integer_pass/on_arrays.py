@@ -13,7 +13,7 @@ from numba.core.ir_utils import mk_unique_var
 from fedmpi.local.integer_pass.code import DIVISIONS, SHIFTS, UNCLEAR, Code
 from fedmpi.local.integer_pass.flow import ARITHMETIC, BITWISE, COMPARISONS, SYMBOLS
 from fedmpi.local.integers import operations
-from fedmpi.local.integers.rules import DTYPES, INTEGERS, WEAK, Elements, Number, within
+from fedmpi.local.integers.promotion import DTYPES, INTEGERS, WEAK, Elements, Number, within
 
 
 class Arrays(Code):

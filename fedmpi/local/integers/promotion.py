@@ -67,7 +67,7 @@ class Elements:
 
 
 @dataclass(frozen=True)
-class Each:
+class Iterated:
     """Something to loop over, or its iterator, by what it gives."""
 
     element: Any
@@ -116,8 +116,8 @@ def joined(old: Any, new: Any, widen: bool) -> Any:
             return old.joined(new, widen)
         case tuple(), tuple() if len(old) == len(new):
             return tuple(joined(a, b, widen) for a, b in zip(old, new, strict=True))
-        case Each(a), Each(b):
-            return Each(joined(a, b, widen))
+        case Iterated(a), Iterated(b):
+            return Iterated(joined(a, b, widen))
     return old if old == new else None
 
 
