@@ -68,10 +68,7 @@ class Execution(CallState):
                 tell(self.not_finite, self.comm.whereabouts(), self.cohort)
 
     def run_stages(self, argument: Any) -> None:
-        self.attempt(functools.partial(self.bind, argument))
-        if self.plan.unplaced:
-            self.attempt(self.run_unplaced)
-        self.attempt(self.check_cohort)
+        self.attempt(functools.partial(self.prepare, argument))
         for number in range(len(self.plan.stages)):
             stage = self.program.stages[number]
             if stage.server and self.comm.rank == 0:
@@ -90,6 +87,13 @@ class Execution(CallState):
                     bring(self, work, words)
 
     # --- before the first stage ---
+
+    def prepare(self, argument: Any) -> None:
+        """Do what comes before all stages; anything of it may fail."""
+        self.bind(argument)
+        if self.plan.unplaced:
+            self.run_unplaced()
+        self.check_cohort()
 
     def bind(self, argument: Any) -> None:
         """Check the arguments; keep what this rank needs of them."""

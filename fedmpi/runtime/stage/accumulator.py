@@ -48,7 +48,8 @@ class Accumulator:
     def reset(self) -> None:
         """Forget all that was added; only what was touched is cleared."""
         for numbers in (self.plain, self.ordered, self.secure):
-            numbers.fill(0)
+            if numbers.size:
+                numbers.fill(0)
         self.planes[self.notes[bins.FIRST] : self.notes[bins.LAST] + 1].fill(0)
         if self.notes[bins.ROWS]:
             # Not by the keys: of those that a compiled loop added before it failed nobody knows.
@@ -129,6 +130,11 @@ class Accumulator:
 
     def _carry(self) -> None:
         self.grown(bins.carry(self.planes, self.slots, self.keys, self.digits, self.notes))
+
+    @property
+    def planes_in_use(self) -> int:
+        """How many planes hold something."""
+        return max(0, int(self.notes[bins.LAST]) - int(self.notes[bins.FIRST]) + 1)
 
     @property
     def specials(self) -> int:

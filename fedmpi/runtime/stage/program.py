@@ -142,6 +142,11 @@ class Program:
             self._sums[number] = made
         return made
 
+    def planes_in_use(self, number: int) -> int:
+        """Return how many planes of exact sums the last call of a stage has sent up; 0 where that is not kept."""
+        kept = self._sums.get(number)
+        return 0 if kept is None else kept.planes_in_use
+
     def new_sums(self, layout: Layout) -> Accumulator:
         """Return an empty accumulator."""
         from fedmpi.runtime.stage.accumulator import Accumulator
