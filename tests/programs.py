@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fedmpi as fm
+from fedmpi.local.columns.comparing import as_numbers, difference, to_the_bit
 
 F32, I32 = np.float32, np.int32
 AT_CLIENTS, AT_SERVER = fm.type_at_clients, fm.type_at_server
@@ -200,30 +201,14 @@ CASES = {
 }
 
 
+def within_one_unit(found, wanted):
+    """Tell which elements are equal or, floats, one unit in the last place apart."""
+    if found.dtype.kind != "f":
+        return as_numbers(found, wanted)
+    return as_numbers(found, wanted) | (np.isfinite(wanted) & (np.nextafter(found, wanted) == wanted))
+
+
 def assert_same(got, want, *, bits=False):
     """Assert that two results agree: containers, dtypes, shapes, and numbers, to the last bit or to one unit there."""
-    if isinstance(want, dict):
-        assert type(got) is type(want)
-        assert list(got) == list(want)
-        for key, value in want.items():
-            assert_same(got[key], value, bits=bits)
-    elif isinstance(want, list | tuple):
-        assert type(got) is type(want)
-        assert len(got) == len(want)
-        for g, w in zip(got, want, strict=True):
-            assert_same(g, w, bits=bits)
-    elif isinstance(want, np.ndarray | np.generic):
-        assert type(got) is type(want)
-        assert got.dtype == want.dtype
-        assert np.shape(got) == np.shape(want)
-        if bits and want.dtype != object:
-            assert got.tobytes() == want.tobytes()
-        elif want.dtype.kind == "f":
-            finite = np.isfinite(want)
-            np.testing.assert_array_equal(np.asarray(got)[~finite], np.asarray(want)[~finite])
-            if np.any(finite):
-                np.testing.assert_array_max_ulp(np.asarray(got)[finite], np.asarray(want)[finite], maxulp=1)
-        else:
-            np.testing.assert_array_equal(got, want)
-    else:
-        assert got == want
+    problem = difference(got, want, to_the_bit if bits else within_one_unit)
+    assert not problem, problem

@@ -150,7 +150,12 @@ case("list of constants", fc(lambda: [1, 2.0, True]), expected=[I32(1), F32(2.0)
 case("dict", fc(lambda x: {"b": x, "a": 1}, F32), 2.0, expected={"b": F32(2.0), "a": I32(1)})
 case("ordered dict", fc(lambda x: OD(A=x[1], B=x[0]), (I32, F32)), (1, 2.0), expected=OD(A=F32(2.0), B=I32(1)))
 case("named tuple", fc(lambda x: Pair(x, [x]), I32), 1, expected=Pair(I32(1), [I32(1)]))
-case("attrs", fc(lambda x: Settings(x.steps, x.rate), Settings(F32, I32)), Settings(0.5, 3), expected=Settings(3, 0.5))
+case(
+    "attrs",
+    fc(lambda x: Settings(x.steps, x.rate), Settings(F32, I32)),
+    Settings(0.5, 3),
+    expected=Settings(I32(3), F32(0.5)),
+)
 case("named pairs", fc(lambda x: x, [("a", I32), ("b", F32)]), (1, 2.0), expected=OD(a=I32(1), b=F32(2.0)))
 case("empty struct", fc(lambda x: x, []), [], expected=[])
 case("by index", fc(lambda x: x[0], [np.int32, np.float32]), [1, 2.0], expected=I32(1))

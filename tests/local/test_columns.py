@@ -20,6 +20,7 @@ from fedmpi.local.columns.column import (
     offsets_of,
     pack,
 )
+from fedmpi.local.columns.comparing import difference, to_the_bit
 from fedmpi.local.columns.messages import from_bytes, to_bytes
 from fedmpi.local.columns.taking import joined, take
 from fedmpi.local.columns.values import normalise
@@ -67,20 +68,7 @@ def columns(draw):
 
 
 def same(got, want):
-    assert type(got) is type(want), (got, want)
-    if isinstance(want, tuple | PackedSequence):
-        assert len(got) == len(want)
-        for g, w in zip(got, want, strict=True):
-            same(g, w)
-    elif isinstance(want, np.ndarray) and want.dtype == object:
-        assert got.tolist() == want.tolist()
-        assert got.shape == want.shape
-    elif isinstance(want, np.ndarray | np.generic):
-        assert got.dtype == want.dtype
-        assert got.shape == want.shape
-        assert got.tobytes() == want.tobytes()
-    else:
-        assert got == want
+    assert difference(got, want, to_the_bit) == ""
 
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

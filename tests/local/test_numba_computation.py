@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fedmpi as fm
+from fedmpi.local.columns.comparing import difference
 
 F32, F64, I32 = np.float32, np.float64, np.int32
 VECTOR, MATRIX = fm.TensorType(F32, [None]), fm.TensorType(F32, [None, None])
@@ -37,21 +38,7 @@ model = {"weights": np.arange(6, dtype=F32).reshape(2, 3), "bias": np.ones(3, F3
 
 
 def same(got, want):
-    assert type(got) is type(want), (got, want)
-    if isinstance(want, dict):
-        assert list(got) == list(want)
-        for key in want:
-            same(got[key], want[key])
-    elif isinstance(want, list | tuple):
-        assert len(got) == len(want)
-        for g, w in zip(got, want, strict=True):
-            same(g, w)
-    elif dataclasses.is_dataclass(want):
-        for f in dataclasses.fields(want):
-            same(getattr(got, f.name), getattr(want, f.name))
-    else:
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want)
+    assert difference(got, want) == ""
 
 
 # --- decorator forms -------------------------------------------------------------------------------------------------
