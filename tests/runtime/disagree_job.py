@@ -6,7 +6,7 @@ import numpy as np
 
 import fedmpi as fm
 from fedmpi.local.columns.messages import Parcel
-from fedmpi.runtime.executor import Execution
+from fedmpi.runtime import executor
 from fedmpi.runtime.mpi.comm import Communicator
 
 way = sys.argv[1]
@@ -93,7 +93,7 @@ match way:
             unpacked = Parcel.unpacked
             Parcel.unpacked = lambda parcel, data: [value + odd for value in unpacked(parcel, data)]
         else:
-            Execution.reduce = changed(Execution.reduce)
+            executor.UPWARD = (changed(executor.UPWARD[0]), *executor.UPWARD[1:])
         two_trips(1.0)
     case "nothing":
         assert not odd or fm.replicate(mean([1.0])) == F32(1.0)
