@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fedmpi.language as fm
+from fedmpi.language.types import contains
 from fedmpi.language.types.dtypes import kind
 
 fc = fm.federated_computation
@@ -110,6 +111,10 @@ class Writer:
         count = fc(lambda n, x: n + 1, i32, value.type_signature.member)
         return self.call("federated_aggregate", value, 0, count, fc(lambda a, b: a + b, i32, i32), identity(i32))
 
+    def collect(self):
+        value = self.at(C, lambda m: not contains(m, fm.SequenceType))
+        return self.call("federated_collect", value)
+
     def value(self):
         return self.call("federated_value", self.one_of([1, 2.5, "a", (1, [2.0])]), self.one_of([C, S]))
 
@@ -154,7 +159,7 @@ class Writer:
 
 STEPS = [
     *(Writer.map, Writer.apply, Writer.broadcast, Writer.zip, Writer.sum, Writer.mean, Writer.extreme),
-    *(Writer.aggregate, Writer.value, Writer.eval, Writer.select, Writer.secure),
+    *(Writer.aggregate, Writer.collect, Writer.value, Writer.eval, Writer.select, Writer.secure),
     *(Writer.sequence_map, Writer.sequence_reduce, Writer.sequence_sum),
 ]
 
