@@ -6,6 +6,7 @@ One module alone imports mpi4py; the language knows neither Numba nor MPI.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 
@@ -54,6 +55,7 @@ def imports(path):
                 yield whole if whole.removeprefix("fedmpi.") in NAMES else node.module
 
 
+@functools.cache
 def graph():
     """Return which files each file imports, inside of functions and for type checkers too, by their names."""
     found = {}
@@ -81,14 +83,8 @@ def test_every_file_stands_in_a_room():
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_arrows_point_downward(name):
-    for target in graph_of_all()[name]:
+    for target in graph()[name]:
         assert room_of(target) <= room_of(name), f"{name} imports {target}, which stands above it"
-
-
-def graph_of_all(known={}):  # noqa: B006  (read once)
-    if not known:
-        known.update(graph())
-    return known
 
 
 def test_one_name_for_one_thing():
@@ -117,7 +113,7 @@ def circles(arrows):
 
 
 def test_no_circle_of_files():
-    assert circles(graph_of_all()) == []
+    assert circles(graph()) == []
 
 
 def test_circles_are_found():

@@ -87,9 +87,9 @@ class MpiContext(Installable):
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
-        self._local: dict[tuple[Computation, bool], Callable[[Any], Any]] = {}
+        self._local: dict[Any, Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}
-        self._ready: dict[tuple[Computation, bool, bool], Program] = {}  # of computations that take no functions
+        self._ready: dict[Any, Program] = {}  # of computations that take no functions
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes a copy, in this process or another: the options, nothing that is open or compiled."""
@@ -124,18 +124,17 @@ class MpiContext(Installable):
         return result
 
     def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
-        program = self._ready.get((computation, debugging(), only()))
+        key = (computation, computation.called, debugging(), only())
+        program = self._ready.get(key)
         if program is None:
             if not self._is_placed(computation):
                 return self._invoke_local(computation, argument)
             program = self.program(computation, argument)
             if not contains(computation.type_signature.parameter, FunctionType):
-                self._ready[computation, debugging(), only()] = program
-        if self._comm is None or forked.is_child():
-            _ = self.comm  # opened, or refused
-        execution = Execution(
-            self.comm, program, hosts(self.comm.size, self.server_trains), self.num_clients, stays=resident
-        )
+                self._ready[key] = program
+        comm = self.comm
+        ranks = hosts(comm.size, self.server_trains)
+        execution = Execution(comm, program, ranks, self.num_clients, stays=resident)
         with execution:
             execution.run(argument)
             execution.gather()
@@ -159,7 +158,7 @@ class MpiContext(Installable):
                         functions.append(check(value, type_, path))
             except ArgumentError as error:
                 raise refuse(computation.name, error) from None
-        key = (computation, tuple(functions), self.options)
+        key = (computation, computation.called, tuple(functions), self.options)
         if key not in self._programs:
             check_compiler()
             for each in (computation, *functions):
@@ -174,7 +173,7 @@ class MpiContext(Installable):
 
     def planned(self, computation: Computation) -> tuple[Plan, tuple[Stage, ...]]:
         """Return the plan of a computation, and its stages as far as calls have shown how they run."""
-        program = self._programs.get((computation, (), self.options))
+        program = self._programs.get((computation, computation.called, (), self.options))
         if program is None:
             plan = build(computation, (), self.options)
             return plan, plan.stages
@@ -182,7 +181,7 @@ class MpiContext(Installable):
 
     def _invoke_local(self, computation: Computation, argument: Any) -> Any:
         parameter, result = computation.type_signature.parameter, computation.type_signature.result
-        key = (computation, debugging())
+        key = (computation, computation.called, debugging())
         if key not in self._local:
             self._local[key] = local_function(computation.expression, computation.name)
         try:

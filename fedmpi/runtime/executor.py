@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.source import user_location
 from fedmpi.language.types import FederatedType, StructType, Type
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.local.columns.client_data import ClientData, Ranks
@@ -201,7 +200,7 @@ class Execution(CallState):
             if stage.secure:
                 self.limits(stage)
             if self.program.options.only and stage.has_clients and isinstance(stage.compiled, No):
-                raise RuntimeError(f"{self.name}: {refusal(stage, stage.compiled.reason)}\n  at {user_location()}")
+                raise refusal(self.name, stage, stage.compiled.reason)
         if not self.program.said:
             self.program.said = True
             self.say_how()

@@ -248,3 +248,13 @@ def test_number_of_clients_not_known(comm):
     assert "the number of clients is not known" in text
     fm.set_default_context(fm.MpiContext(num_clients=3))
     assert fm.replicate(program(2.0)) == np.float32(6.0)
+
+
+def test_equal_computations_keep_their_own_names(comm):
+    """They are equal, and what one of them made ready must not lend its names to the other."""
+    first = fm.federated_computation(lambda readings: fm.federated_sum(readings), fm.type_at_clients(np.float32))
+    second = fm.federated_computation(lambda weights: fm.federated_sum(weights), fm.type_at_clients(np.float32))
+    assert first == second
+    for computation, name in ((first, "readings"), (second, "weights")):
+        text = raises_everywhere(comm, TypeError, lambda: computation([1.0, 2]))  # noqa: B023
+        assert f"parameter {name}, client 1: expected float32, found int 2" in text

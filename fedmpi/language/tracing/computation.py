@@ -108,6 +108,11 @@ class Computation(FunctionSource):
     def _hash(self) -> int:
         return hash(self.expression)  # a walk over the tree: every call looks the computation up
 
+    @functools.cached_property
+    def called(self) -> tuple[str, str, tuple[str, ...]]:
+        """What errors call it: equal computations may have different names."""
+        return self.name, self.where, self.names
+
     def __repr__(self) -> str:
         return f"<computation {self.name}: {self.type_signature}" + (f", {self.where}>" if self.where else ">")
 

@@ -187,8 +187,8 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
     ``consumed`` names a parameter that it may write into (see `in_place`).
     """
     from fedmpi.local.computations.numba_bodies import compile_body
-    from fedmpi.local.jit.cache import code_of
     from fedmpi.local.jit.callee import callee
+    from fedmpi.local.jit.generated import code_of
     from fedmpi.local.typed.coerce import accept, coerce
     from fedmpi.local.typed.tokens import token_of
 

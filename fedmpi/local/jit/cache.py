@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import linecache
 import platform
 import re
 import sys
@@ -24,6 +23,7 @@ from fedmpi.language.source import PACKAGE
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.local.jit.cache_folder import folder
 from fedmpi.local.jit.freezing import codes, globals_read
+from fedmpi.local.jit.generated import code_of
 from fedmpi.version import __version__
 
 # Of Numba's settings (variables of the environment, a file, or set by the program) those that change what it compiles.
@@ -194,10 +194,3 @@ def function_of(name: str, text: str, scope: dict[str, Any], key: str | None, ti
     own.update(scope)
     exec(code_of(text, title or name), own)
     return own[name]
-
-
-def code_of(text: str, title: str) -> types.CodeType:
-    """Return generated code whose tracebacks, warnings and profiles show its lines."""
-    filename = f"<fedmpi {title} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
-    linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
-    return compile(text, filename, "exec")

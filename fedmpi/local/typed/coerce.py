@@ -25,6 +25,7 @@ from fedmpi.local.integers.operations import overflowing
 from fedmpi.local.integers.raising import SYMBOLS, ResultDoesNotFit
 from fedmpi.local.jit.callee import OPTIONS, callee
 from fedmpi.local.jit.compile_errors import not_compiled
+from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.read_only import read_only
 from fedmpi.local.records import element_names, record_of
@@ -106,7 +107,7 @@ def expect_one_shape(left: Any, right: Any, op: str) -> None:
 
 def _function(name: str, parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., Any]:
     scope["__name__"] = __name__  # Numba's cache asks for the module of every function
-    exec(compile(f"def {name}({parameters}):\n{body}", "<fedmpi>", "exec"), scope)
+    exec(code_of(f"def {name}({parameters}):\n{body}", name), scope)
     made: Callable[..., Any] = scope[name]
     return made
 

@@ -18,6 +18,7 @@ from typing import Any
 from numba.core import ir
 
 from fedmpi.local.jit.callee import callee
+from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import Kernel
 
 
@@ -38,7 +39,7 @@ def consuming_form(kernel: Kernel) -> Any:
     results = ", ".join(names[i] for i in kernel.in_place.writes)
     text = f"def form({', '.join(names)}):\n    into({', '.join(names)})\n    return {results}\n"
     scope: dict[str, Any] = {"into": kernel.in_place.dispatcher, "__name__": __name__}
-    exec(compile(text, f"<fedmpi {kernel.__name__}>", "exec"), scope)
+    exec(code_of(text, kernel.__name__), scope)
     return callee(scope["form"])
 
 

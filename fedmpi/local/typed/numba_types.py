@@ -28,6 +28,7 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import arity, layout
 from fedmpi.local.columns.sparse import Csr, Pixels
 from fedmpi.local.jit.callee import OPTIONS
+from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.kernels.widen import widen
 from fedmpi.local.records import element_names, record_class, record_of
@@ -218,7 +219,7 @@ def _element_at(sequence: Any, index: int) -> Any:
     scope: dict[str, Any] = {"arrays_of": _arrays_of, "progress_of": _progress_of, "__name__": __name__}
     text = _element_text(sequence.element, 0, sequence, scope)
     source = f"def implementation(sequence, index):\n    arrays = arrays_of(sequence)\n    return {text}\n"
-    exec(compile(source, "<fedmpi>", "exec"), scope)
+    exec(code_of(source, "an element of a sequence"), scope)
     return scope["implementation"]
 
 

@@ -29,7 +29,11 @@ def stages_of(nodes: Sequence[Node], gathered: Collection[Node], options: Option
     stages: list[Stage] = []
     for number in range(1 + max((n.stage for n in nodes), default=0)):
         drawn = _stage(number, nodes, kept, options, stages[-1] if stages else None)
-        stages.append(dataclasses.replace(drawn, compiled=_decided(drawn, options), folds_anywhere=_keeps(drawn)))
+        stages.append(
+            dataclasses.replace(
+                drawn, compiled=_decided(drawn, options), folds_anywhere=not drawn.folds or _keeps(drawn)
+            )
+        )
     return tuple(stages)
 
 

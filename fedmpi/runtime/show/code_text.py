@@ -46,9 +46,12 @@ def texts(computation: Computation, clients: int | None) -> Iterator[str]:
     elif not has_placements(computation):
         yield from _of_function(computation)
     else:
-        for stage in planned("explain", computation, clients).stages:
+        stages = planned("explain", computation, clients).stages
+        if not any(stage.has_clients or any(map(has_loop_of, stage.server)) for stage in stages):
+            yield "  none is generated: values travel, and no function works on them in a loop"
+        for stage in stages:
             for node in (*stage.server, *stage.shared):
-                if node.applies and has_loop_of(node):
+                if has_loop_of(node):
                     yield from _of_node(node)
             if stage.has_clients:
                 yield from _of_stage(stage)
@@ -70,7 +73,7 @@ def _of_stage(stage: Stage) -> Iterator[str]:
 
 def has_loop_of(node: Node) -> bool:
     """Tell whether the function of a node works through a sequence, so that it is compiled as a whole."""
-    function = node.inputs[0]
+    function = node.inputs[0] if node.applies else None
     return isinstance(function, Closure) and has_loop(function.function.body)
 
 

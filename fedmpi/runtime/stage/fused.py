@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fedmpi.local.computations.bodies import CLIENT, PROGRESS, STEP, note_progress
-from fedmpi.runtime.plan.decision import No, is_compiled
+from fedmpi.runtime.plan.decision import is_compiled
 from fedmpi.runtime.plan.folding import numbered
-from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.stage.work import Work
 
 
@@ -23,12 +22,10 @@ class Fused:
             return not stage.kept and not stage.folds
         if not stage.has_clients:
             return True
-        if not may_be_compiled(call.program.stages[work.number], call.num_clients or 0):
+        sparse = stage.may_be_sparse and any("sparse" in call.values[node].forms for node in stage.columns)
+        if not is_compiled(call.program.stages[work.number].compiled, call.num_clients or 0, sparse=sparse):
             return False
         forms = tuple(call.values[node].forms for node in stage.columns)
-        sparse = any("sparse" in each for each in forms)
-        if not call.program.runs_compiled(work.number, call.num_clients or 0, sparse=sparse):
-            return False
         loop = call.program.loop(work.number, forms, work.part, speaks=call.comm.rank == call.hosts[0])
         if loop is None:
             return False
@@ -50,10 +47,3 @@ class Fused:
             call.values[node], call.positions[node] = column, np.arange(column.count)
         work.states.update(zip(work.folds, states, strict=True))
         return True
-
-
-def may_be_compiled(stage: Stage, clients: int) -> bool:
-    """Tell whether so many clients can be run by a loop, in whatever form their rows are."""
-    if stage.may_be_sparse:
-        return not isinstance(stage.compiled, No)
-    return is_compiled(stage.compiled, clients, sparse=False)

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedmpi.language.source import user_location
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type, contains, is_federated
 from fedmpi.language.types.placements import SERVER
 from fedmpi.language.types.walking import flat
@@ -18,7 +19,7 @@ from fedmpi.local.loops.functions import LocalFunction
 from fedmpi.local.value_errors import ArgumentError
 from fedmpi.runtime.arguments.checks import Part, parts_of
 from fedmpi.runtime.mpi.log import aloud
-from fedmpi.runtime.plan.decision import No, is_compiled
+from fedmpi.runtime.plan.decision import No
 from fedmpi.runtime.plan.nodes import Node, function_type
 from fedmpi.runtime.plan.plan import Plan
 from fedmpi.runtime.plan.reduction import MODES, Layout
@@ -78,10 +79,6 @@ class Program:
             check(node, value)
         return value
 
-    def runs_compiled(self, number: int, clients: int, *, sparse: bool) -> bool:
-        """Tell whether a stage's clients, so many on all ranks, are run by a compiled loop."""
-        return is_compiled(self.stages[number].compiled, clients, sparse=sparse)
-
     def refuse(self, number: int, reason: str) -> None:
         """Run the clients of a stage client by client from now on, for Numba refused their loop (all ranks say so)."""
         self.refusals.pop(number, None)
@@ -99,7 +96,7 @@ class Program:
                 made = self._loop(self.stages[number], forms, part, speaks=speaks)
             except NotCompilable as reason:
                 if self.options.only:
-                    raise RuntimeError(refusal(self.stages[number], str(reason))) from None
+                    raise refusal(self.plan.name, self.stages[number], str(reason)) from None
                 if part == WHOLE:  # for these forms of the columns alone
                     self.refusals[number] = str(reason)
             except Exception as error:
@@ -154,10 +151,11 @@ class Program:
         return Accumulator(layout)
 
 
-def refusal(stage: Stage, reason: str) -> str:
-    """Return what `compiled_only` says of a stage."""
+def refusal(name: str, stage: Stage, reason: str) -> RuntimeError:
+    """Return the error of `compiled_only` for a stage."""
     what = " and ".join(map(str, (*(n for n in stage.steps if n.applies), *stage.reductions, *stage.folds)))
-    return f"fm.compiled_only: {what or 'a stage'} would be run client by client, for {reason}"
+    text = f"{name}: fm.compiled_only: {what or 'a stage'} would be run client by client, for {reason}"
+    return RuntimeError(f"{text}\n  at {user_location()}")
 
 
 def check(node: Node, value: Any) -> None:
