@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 
@@ -137,6 +138,17 @@ def test_rooms_are_small_and_say_what_they_hold(room):
 def test_one_module_imports_mpi4py():
     found = {str(p.relative_to(PACKAGE)) for p in MODULES if any(n.split(".")[0] == "mpi4py" for n in imports(p))}
     assert found == {"runtime/mpi/library.py"}
+
+
+def test_who_is_the_server_is_asked_of_the_communicator():
+    found = [name_of(p) for p in MODULES if re.search(r"comm\.rank (==|!=) 0", p.read_text())]
+    assert not found
+
+
+def test_errors_are_printed_in_one_place():
+    """Where in the user's program, and what to do: `Report` writes both."""
+    found = {name_of(p) for p in MODULES if re.search(r"\\n  (at |hint: )", p.read_text())}
+    assert found == {"language.errors"}
 
 
 @pytest.mark.parametrize("layer", ["language"])

@@ -164,12 +164,12 @@ def _empty_on(suite: Suite, raw: Any, targets: dict[str, Target]) -> None:
 
     def exchange() -> None:
         raw.Bcast(message, 0)
-        raw.Reduce(message, received if comm.rank == 0 else None, comm.mpi.SUM, 0)
+        raw.Reduce(message, received if comm.is_server else None, comm.mpi.SUM, 0)
 
     actions["raw"] = exchange
     found = actions["exact"]()
     actions["bare"] = _bare(suite.context("exact", raw), computation, raw, comm)
-    gap = difference([found["weights"], found["bias"]], list(model.values())) if comm.rank == 0 else None
+    gap = difference([found["weights"], found["bias"]], list(model.values())) if comm.is_server else None
     times = suite.time(actions, comm)
     setting = f"model of {vector.nbytes:,} B, {comm.size - 1} clients, {comm.size} of {suite.comm.size} ranks"
     against = "mpi4py's Bcast and Reduce of float32, blocking"
@@ -189,12 +189,12 @@ def _bare(context: fm.MpiContext, computation: Any, raw: Any, comm: Communicator
     program = context.program(computation)
     down = int(program.stages[0].bytes_down or 0)
     layout = program.stages[0].layout
-    planes = np.array([program.planes_in_use(0) if comm.rank == 0 else 0])
+    planes = np.array([program.planes_in_use(0) if comm.is_server else 0])
     comm.bcast(planes)
     exact = int(planes[0]) * (0 if layout is None else layout.exact)
     header, word, least = np.zeros(12, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64)
     model, sums = np.zeros(down, np.uint8), np.zeros(exact)
-    total = np.zeros_like(sums) if comm.rank == 0 else None
+    total = np.zeros_like(sums) if comm.is_server else None
 
     def action() -> None:
         raw.Bcast(header, 0)

@@ -44,7 +44,7 @@ class Suite:
     @property
     def server(self) -> bool:
         """Whether this is rank 0, which keeps the rows."""
-        return self.comm.rank == 0
+        return self.comm.is_server
 
     @property
     def hosts(self) -> int:

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     from fedmpi.runtime.mpi.comm import Communicator
 
     comm = Communicator.open()
-    agree(comm, _writable(options.json) if comm.rank == 0 and options.json is not None else "")
+    agree(comm, _writable(options.json) if comm.is_server and options.json is not None else "")
     mnist, problem = _read(options.data)
     agree(comm, problem)
     assert mnist is not None

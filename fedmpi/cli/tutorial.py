@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     from fedmpi.runtime.mpi.comm import Communicator
 
     comm = Communicator.open()
-    server = comm.rank == 0
+    server = comm.is_server
     agree(comm, open_log(options), UsageError)
     agree(comm, _prepare_plot(options.plot) if server else "")
     mnist, problem = _read(options.data)

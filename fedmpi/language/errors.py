@@ -1,5 +1,7 @@
 """The errors of the language.
 
+What an error says is a `Report`, which alone knows how the user's line and a hint are written.
+
 A refused program is a `TypingError`.  Whoever finds the mistake says what must hold and what was found; the boundary
 that the user called (an operator, a computation, a decorator) adds its name and the user's file and line, through
 `reporting`.
@@ -7,9 +9,38 @@ that the user called (an operator, a computation, a decorator) adds its name and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 
 from fedmpi.language.source import user_location
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an error says; its ``str`` is the text.
+
+    ``text`` says what is wrong, or ``expected`` and ``found`` do; ``who`` is the operator or computation that
+    refuses it, or the parameter that is refused; ``where`` is the place in the user's program, ``hint`` what to do.
+    """
+
+    text: str = ""
+    who: str = ""
+    where: str = ""
+    hint: str = ""
+    expected: str = ""
+    found: str = ""
+
+    @classmethod
+    def here(cls, text: str, hint: str = "", *, who: str = "") -> Report:
+        """Return a report with the user's line."""
+        return cls(text, who, user_location(), hint)
+
+    def __str__(self) -> str:
+        head = f"{self.who}: " if self.who else ""
+        where = f"\n  at {self.where}" if self.where else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        text = f"expected {self.expected}, found {self.found}" if self.expected else self.text
+        return head + text + where + hint
 
 
 class TypingError(TypeError, ValueError):
@@ -27,10 +58,7 @@ class TypingError(TypeError, ValueError):
         self.where = ""
 
     def __str__(self) -> str:
-        head = f"{self.subject}: {self.text}" if self.subject else self.text
-        where = f"\n  at {self.where}" if self.where else ""
-        hint = f"\n  hint: {self.hint}" if self.hint else ""
-        return head + where + hint
+        return str(Report(self.text, self.subject, self.where, self.hint))
 
 
 class TypeNotAssignableError(TypingError):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import Report
 from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.parameters import bind_parameter, decorator
@@ -48,10 +49,11 @@ def _numba(
     plain, given, keywords = _plain(function, name, where)
     _refuse_placements(name, where, bound.type)
     if uses_random(plain):
-        raise TypeError(
-            f"{name}: np.random and random draw from a state of the rank, so that results would depend on the "
-            f"number of ranks; pass a key and draw from a generator made from (seed, round, client)\n  at {where}"
+        text = (
+            "np.random and random draw from a state of the rank, so that results would depend on the "
+            "number of ranks; pass a key and draw from a generator made from (seed, round, client)"
         )
+        raise TypeError(str(Report(text, name, where)))
     declared: Type = read_type(result) if result is not None else TensorType(np.int32)
     try:
         constants = [*given, *keywords.values(), *(plain.__defaults__ or ())]
@@ -60,7 +62,7 @@ def _numba(
         type_ = FunctionType(bound.type, declared)
         body = NumbaBody(plain, type_, bound.fields, name, where, boundscheck=boundscheck, translate=_translated)
     except ArgumentError as error:
-        raise TypeError(f"{name}: {error}\n  at {where}") from None
+        raise TypeError(str(Report(str(error), name, where))) from None
     body.parameters, body.given = bound.names, tuple(map(still, given))
     body.keywords = {name: still(value) for name, value in keywords.items()}
     if result is None:
@@ -88,10 +90,11 @@ def _plain(function: Any, name: str, where: str) -> tuple[types.FunctionType, tu
         function = function.__func__
     function = getattr(function, "py_func", function)
     if not isinstance(function, types.FunctionType):
-        raise TypeError(
-            f"{name}: a numba_computation is made of a plain function, found a {type(function).__name__} "
-            f"(a python_computation takes anything that can be called)\n  at {where}"
+        text = (
+            f"a numba_computation is made of a plain function, found a {type(function).__name__} "
+            "(a python_computation takes anything that can be called)"
         )
+        raise TypeError(str(Report(text, name, where)))
     return function, given, keywords
 
 
@@ -104,7 +107,7 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
     bound = bind_parameter(function, types_)
     name, where = function_name(function), definition_location(function)
     if result is None:
-        raise TypeError(f"{name}: python_computation needs the type of its result: result=…\n  at {where}")
+        raise TypeError(str(Report("python_computation needs the type of its result: result=…", name, where)))
     type_ = FunctionType(bound.type, read_type(result))
     _refuse_placements(name, where, type_.parameter)
     _refuse_placements(name, where, type_.result)
@@ -115,9 +118,8 @@ def _python(function: Callable[..., Any], types_: Sequence[Type | None], *, resu
 def _refuse_placements(name: str, where: str, type_: Type | None) -> None:
     for leaf in () if type_ is None else leaves_of(type_):
         if isinstance(leaf, FederatedType | FunctionType):
-            raise TypeError(
-                f"{name}: a local computation handles tensors, structs and sequences, found {leaf}\n  at {where}"
-            )
+            text = f"a local computation handles tensors, structs and sequences, found {leaf}"
+            raise TypeError(str(Report(text, name, where)))
 
 
 numba_computation = decorator("numba_computation", _numba)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.array_likes import beyond_numbers
+from fedmpi.language.errors import Report
 from fedmpi.local.records import element_names
 
 
@@ -27,8 +28,7 @@ class ArgumentError(TypeError):
     @property
     def text(self) -> str:
         """What it says, without the hint."""
-        place = ", ".join(self.path)
-        return f"{place + ': ' if place else ''}expected {self.expected}, found {self.found}"
+        return str(Report(who=", ".join(self.path), expected=self.expected, found=self.found))
 
     def __str__(self) -> str:
         return self.text + (f" ({self.hint})" if self.hint else "")
@@ -43,8 +43,8 @@ class ShapeError(TypeError):
 
     def __init__(self, label: str, expected: str, dtype: str, shape: tuple[int, ...]) -> None:
         super().__init__(label, expected, dtype, shape)
-        self._text = f"{label}: " if label else ""
-        self._text += f"expected {expected}, found {dtype}[{','.join(map(str, shape))}]"
+        found = f"{dtype}[{','.join(map(str, shape))}]"
+        self._text = str(Report(who=label, expected=expected, found=found))
 
     def __str__(self) -> str:
         return self._text
@@ -66,8 +66,8 @@ class IntegerDoesNotFit(OverflowError):
 
     def __new__(cls, label: str, expected: str, found: int) -> Any:
         dtype = np.dtype(expected.partition("[")[0])
-        text = f"{label}: " if label else ""
-        return OverflowError(f"{text}expected {expected}, found {describe(found)} ({shown_range(dtype)})")
+        held = f"{describe(found)} ({shown_range(dtype)})"
+        return OverflowError(str(Report(who=label, expected=expected, found=held)))
 
 
 def shown_range(dtype: np.dtype[Any]) -> str:

@@ -226,7 +226,7 @@ class MpiContext(Installable):
     @property
     def is_server(self) -> bool:
         """Whether this is rank 0."""
-        return self.comm.rank == 0
+        return self.comm.is_server
 
 
 def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -259,10 +259,10 @@ def _result(execution: Execution, value: Any, type_: Type) -> Any:
     if value.per_client:
         if execution.gathered is None:
             return execution.resident(value, type_.member)
-        if execution.comm.rank != 0:
+        if not execution.comm.is_server:
             return Placeholder(type_)
         return [present(v, type_.member) for v in execution.gathered[value]]
-    if type_.placement is SERVER and execution.comm.rank != 0:
+    if type_.placement is SERVER and not execution.comm.is_server:
         return Placeholder(type_)
     if type_.placement is CLIENTS and not type_.all_equal:
         return _for_each(execution, execution.values[value], type_)
@@ -278,7 +278,7 @@ def _for_each(execution: Execution, value: Any, type_: FederatedType) -> Any:
         )
     if execution.gathered is None:
         return execution.kept(type_.member, pack(type_.member, [value] * len(execution.mine)))
-    if execution.comm.rank != 0:
+    if not execution.comm.is_server:
         return Placeholder(type_)
     return [present(value, type_.member) for _ in range(execution.num_clients)]
 

@@ -70,7 +70,7 @@ class Execution(CallState):
         self.attempt(functools.partial(self.prepare, argument))
         for number in range(len(self.plan.stages)):
             stage = self.program.stages[number]
-            if stage.server and self.comm.rank == 0:
+            if stage.server and self.comm.is_server:
                 self.attempt(functools.partial(self.serve, stage))
             self.descend(stage)
             if self.moves:
@@ -96,7 +96,7 @@ class Execution(CallState):
 
     def bind(self, argument: Any) -> None:
         """Check the arguments; keep what this rank needs of them."""
-        server = self.comm.rank == 0
+        server = self.comm.is_server
         parts = self.program.split(argument, server=server)
         counts, at_clients = [], []
         for node, (path, type_, value) in zip(self.plan.inputs, parts, strict=True):
@@ -207,7 +207,7 @@ class Execution(CallState):
 
     def say_how(self) -> None:
         """Say once on rank 0 that clients are run client by client where the program has not asked for that."""
-        for stage in self.program.stages if self.comm.rank == 0 else ():
+        for stage in self.program.stages if self.comm.is_server else ():
             if stage.has_clients and isinstance(stage.compiled, No) and not stage.compiled.asked:
                 logger.warning(SLOWLY, self.name, stage.compiled.reason)
 
@@ -221,7 +221,7 @@ class Execution(CallState):
     def descend(self, stage: Stage) -> None:
         """Tell all ranks how the server is and send them what it broadcasts."""
         parcel, payload = self.program.parcels[stage.number], None
-        if stage.sent and self.comm.rank == 0 and self.comm.size > 1:
+        if stage.sent and self.comm.is_server and self.comm.size > 1:
             payload = self.attempt(lambda: parcel.packed([self.values[n] for n in stage.sent]))
         status, nbytes = self.announce(stage, 0 if payload is None else len(payload))
         if status:
@@ -231,7 +231,7 @@ class Execution(CallState):
         if stage.sent and self.comm.size > 1:  # of no bytes, maybe
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
-            if self.comm.rank != 0:
+            if not self.comm.is_server:
                 self.values.update(zip(stage.sent, parcel.unpacked(buffer), strict=True))
         for node in stage.broadcasts:
             self.values[node] = self.values[node.inputs[0]]
@@ -274,7 +274,7 @@ class Execution(CallState):
         reasons = self.comm.allgather_bytes(np.frombuffer(reason, dtype=np.uint8))
         found = next(part.tobytes().decode() for part in reasons if len(part))
         self.program.refuse(number, found)
-        if self.comm.rank == 0:
+        if self.comm.is_server:
             logger.warning(SLOWLY, self.name, found)
 
     def gather(self) -> None:

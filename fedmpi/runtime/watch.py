@@ -84,7 +84,7 @@ class Watch:
         seconds = time.perf_counter() - self._started
         called = f"{self._computation.name} at {user_location()}"
         text = f"{1e3 * seconds:.1f} ms"
-        logged = number is not None and (is_first() if comm is None else comm.rank == 0)
+        logged = number is not None and (is_first() if comm is None else comm.is_server)
         try:
             values = _Result(result, self._computation.type_signature.result)
             if _file is not None and os.getpid() == _pid:

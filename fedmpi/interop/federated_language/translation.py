@@ -19,7 +19,7 @@ from federated_language import framework as blocks
 from fedmpi.interop.federated_language import intrinsics, kernels
 from fedmpi.interop.federated_language.types import to_fedmpi
 from fedmpi.language.checking import check
-from fedmpi.language.errors import LeakedValueError, UnsupportedValueError, reporting
+from fedmpi.language.errors import LeakedValueError, Report, UnsupportedValueError, reporting
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import (
     Block,
@@ -218,10 +218,12 @@ def _unwrapped(expr: Expr) -> Expr:
 
 def _looked_up(block: Any, names: Names) -> Ref:
     if block.name not in names:
-        raise LeakedValueError(
+        report = Report(
             f"the value {block.name} of type {block.type_signature} belongs to another computation and cannot be used "
-            "here\n  hint: return it from there, or make it a parameter of the computation that uses it"
+            "here",
+            hint="return it from there, or make it a parameter of the computation that uses it",
         )
+        raise LeakedValueError(str(report))
     return names[block.name]
 
 

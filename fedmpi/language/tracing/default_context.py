@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from fedmpi.language.errors import ContextError
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import ContextError, Report
 
 
 class Context(Protocol):
@@ -122,11 +121,12 @@ def current_context() -> Context:
     with _lock:
         if _default is None:
             if _factory is None or _forbidden:
-                raise ContextError(
-                    f"no default context is installed\n  at {user_location()}\n"
-                    "  hint: set one with fm.set_default_context(fm.MpiContext()), or call it in a block of"
-                    " with fm.MpiContext():"
+                report = Report.here(
+                    "no default context is installed",
+                    "set one with fm.set_default_context(fm.MpiContext()), or call it in a block of"
+                    " with fm.MpiContext():",
                 )
+                raise ContextError(str(report))
             _default = _factory()
         return _default
 
@@ -134,8 +134,6 @@ def current_context() -> Context:
 def check_context(context: Any) -> Any:
     """Return a context; raise `TypeError` for what is none."""
     if isinstance(context, type) or not callable(getattr(context, "invoke", None)):
-        raise TypeError(
-            f"context: expected a context, such as fm.MpiContext() or fm.ReferenceContext(), found {context!r}"
-            f"\n  at {user_location()}"
-        )
+        text = f"expected a context, such as fm.MpiContext() or fm.ReferenceContext(), found {context!r}"
+        raise TypeError(str(Report.here(text, who="context")))
     return context

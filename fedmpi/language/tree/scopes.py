@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from fedmpi.language.errors import ContextError, LeakedValueError
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import ContextError, LeakedValueError, Report
 from fedmpi.language.tree.expressions import Expr, Ref, Select
 from fedmpi.language.types import StructType
 
@@ -96,17 +95,18 @@ def tracing_scope(what: str) -> Scope:
     """Return the body that is being traced; raise `ContextError` outside of all."""
     scope = current_scope()
     if scope is None:
-        raise ContextError(
-            f"{what} can be used only inside a federated computation\n  at {user_location()}\n"
-            "  hint: put it into a function decorated with @fm.federated_computation"
+        report = Report.here(
+            f"{what} can be used only inside a federated computation",
+            "put it into a function decorated with @fm.federated_computation",
         )
+        raise ContextError(str(report))
     return scope
 
 
 def leaked(owner: Scope, what: str) -> LeakedValueError:
     """Return the error for the use of something that belongs to a body which is not being traced here."""
-    return LeakedValueError(
-        f"{what} belongs to the computation {owner.name} ({owner.where}) and cannot be used outside of it\n"
-        f"  at {user_location()}\n"
-        f"  hint: return it from {owner.name}, or make it a parameter of the computation that uses it"
+    report = Report.here(
+        f"{what} belongs to the computation {owner.name} ({owner.where}) and cannot be used outside of it",
+        f"return it from {owner.name}, or make it a parameter of the computation that uses it",
     )
+    return LeakedValueError(str(report))

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fedmpi.language.array_likes import beyond_numbers
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.language.types import Type
 from fedmpi.local.columns.column import Column, conformed, laid_out_alike, pack
 from fedmpi.local.columns.shared_arrays import SharedArrays
@@ -210,11 +210,13 @@ class ClientData:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            f"pickle: a {self.fedmpi_description} cannot be pickled: each rank has the values of its own clients alone"
-            f"\n  at {user_location()}\n  hint: keep the list or the arrays that it was made of, and make it again "
-            "where it is needed; a computation that returns its argument brings the values to rank 0 as a list"
+        report = Report.here(
+            f"a {self.fedmpi_description} cannot be pickled: each rank has the values of its own clients alone",
+            "keep the list or the arrays that it was made of, and make it again where it is needed; "
+            "a computation that returns its argument brings the values to rank 0 as a list",
+            who="pickle",
         )
+        raise TypeError(str(report))
 
 
 def read_only(array: Indices) -> Indices:
@@ -234,7 +236,7 @@ def unlike(one: ClientData, other: ClientData) -> int | None:
 
 def _checked(indices: Any, data: ClientData) -> Indices:
     """Return the numbers of a cohort's clients, int64, or raise what `ClientData.select` says."""
-    where, count = f"\n  at {user_location()}", len(data)
+    count, who = len(data), "ClientData.select"
     try:
         plain = isinstance(indices, np.ndarray | Sequence) and beyond_numbers(indices) is None
         array = np.asarray(indices) if plain else None
@@ -242,26 +244,21 @@ def _checked(indices: Any, data: ClientData) -> Indices:
         array = None
     if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         found = describe(indices if array is None else array)
-        raise TypeError(
-            f"ClientData.select: indices must be a list of clients' indices, whole numbers, found {found}{where}"
-        )
+        text = f"indices must be a list of clients' indices, whole numbers, found {found}"
+        raise TypeError(str(Report.here(text, who=who)))
     outside = array[(array < 0) | (array >= count)] if array.size else array
     if len(outside):
-        raise IndexError(
-            f"ClientData.select: indices must be from 0 to {count - 1}, there are {count} clients, "
-            f"found {operator.index(outside[0])}{where}" + _hint_for_cohorts(data)
-        )
+        text = f"indices must be from 0 to {count - 1}, there are {count} clients, found {operator.index(outside[0])}"
+        raise IndexError(str(Report.here(text, _hint_for_cohorts(data), who=who)))
     values, first, times = np.unique(array, return_index=True, return_counts=True)
     if len(values) < len(array):
         twice = array[first[times > 1].min()]
-        raise ValueError(
-            f"ClientData.select: indices must be different clients, found client {twice} "
-            f"{times[values == twice][0]} times{where}"
-        )
+        text = f"indices must be different clients, found client {twice} {times[values == twice][0]} times"
+        raise ValueError(str(Report.here(text, who=who)))
     return array.astype(np.int64)
 
 
 def _hint_for_cohorts(data: ClientData) -> str:
     if data.cohort is None or not len(data):
         return ""
-    return f"\n  hint: these are numbers in a cohort, whose client number 0 is client {data.cohort[0]}"
+    return f"these are numbers in a cohort, whose client number 0 is client {data.cohort[0]}"

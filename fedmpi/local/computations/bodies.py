@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import Report
 from fedmpi.language.source import return_location
 from fedmpi.language.types import FunctionType, StructType, Type
 from fedmpi.local.attributes import attributes_of
@@ -77,7 +78,7 @@ class LocalBody:
         except ArgumentError as error:
             kind = OverflowError if isinstance(error, DoesNotFitError) else TypeError
             place = return_location(self.function) or self.where
-            raise kind(f"{self.name}: result: {error}\n  at {place}") from None
+            raise kind(str(Report(str(error), f"{self.name}: result", place))) from None
 
     def run_python(self, arguments: list[Any]) -> Any:
         """Call the undecorated function."""
@@ -150,14 +151,12 @@ class NumbaBody(LocalBody):
 
     def compile(self) -> None:
         """Compile the body, or load what an earlier run compiled; raise `TypeError` if it cannot be compiled."""
-        from fedmpi.local.jit.compile_errors import INTERPRET, refusal
+        from fedmpi.local.jit.compile_errors import cannot_compile, refusal
 
         try:
             self.compiled  # noqa: B018
         except NotCompilable as reason:
-            raise TypeError(
-                f"{self.name}: Numba cannot compile this: {reason} ({INTERPRET})\n  at {self.where}"
-            ) from None
+            raise TypeError(cannot_compile(self.name, self.where, str(reason))) from None
         except Exception as error:  # Numba raises many classes, AttributeError among them
             if is_of_handler(error):
                 raise

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.language.errors import Report
+
 SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*"}
 Array = np.ndarray[Any, Any]
 
@@ -18,8 +20,8 @@ class ResultDoesNotFit(OverflowError):  # it makes another error: see __new__
         found = {"add": a + b, "subtract": a - b, "multiply": a * b}[op]
         limits = np.iinfo(dtype)
         shown = f"({b})" if b < 0 else str(b)
-        text = f"{op}: {a} {SYMBOLS[op]} {shown} is {found}, which does not fit {dtype} ({limits.min} to {limits.max})"
-        return OverflowError(text + (f"\n  at {where}" if where else ""))
+        text = f"{a} {SYMBOLS[op]} {shown} is {found}, which does not fit {dtype} ({limits.min} to {limits.max})"
+        return OverflowError(str(Report(text, op, where)))
 
 
 def computed(op: str, left: Any, right: Any, dtype: np.dtype[Any], where: str = "") -> Any:

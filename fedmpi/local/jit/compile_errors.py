@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from fedmpi.language.errors import Report
 from fedmpi.language.source import PACKAGE
 
 INTERPRET = "a python_computation runs it interpreted"
@@ -80,8 +81,13 @@ def refusal(name: str, where: str, error: Exception) -> str:
     place = next(_places(text), None)
     at = _line(*place) if place else where
     if "expected" in reason and "found" in reason and reason.startswith(f"{name}: "):
-        return f"{reason}\n  at {at}"  # its result or an argument, and not the result type that was declared
-    return f"{name}: Numba cannot compile this: {reason}{f' ({hint})' if hint else ''}\n  at {at}"
+        return str(Report(reason, where=at))  # its result or an argument, and not the result type that was declared
+    return cannot_compile(name, at, reason, hint)
+
+
+def cannot_compile(name: str, where: str, reason: str, hint: str = INTERPRET) -> str:
+    """Return the paragraph for a body that has no compiled form."""
+    return str(Report(f"Numba cannot compile this: {reason}{f' ({hint})' if hint else ''}", name, where))
 
 
 def _reason(text: str) -> tuple[str, str]:
@@ -171,18 +177,16 @@ def probe_refusal(name: str, where: str, error: Exception) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _library(f.filename)]
     at = _line(frames[-1].filename, frames[-1].lineno or 0) if frames else where
     if "read-only" in text or "can't set attribute" in text or "does not support item assignment" in text:
-        return f"{name}: {READ_ONLY}\n  at {at}"
+        return str(Report(READ_ONLY, name, at))
     hint = "" if isinstance(error, _DEFINITE) else "\n  if it works on real arguments, declare the type with result=…"
-    return (
-        f"{name}: the result type cannot be inferred, running the function on small probes failed: "
-        f"{type(error).__name__}: {text}{hint}\n  at {at}"
-    )
+    failed = "the result type cannot be inferred, running the function on small probes failed"
+    return str(Report(f"{failed}: {type(error).__name__}: {text}{hint}", name, at))
 
 
 def untyped_refusal(name: str, where: str, error: Exception) -> str:
     """Return the paragraph for a body whose result has no type."""
     hint = "" if isinstance(error, ReturnedNoneError | NotImplementedError) else "\n  declare it with result=…"
-    return f"{name}: the result type cannot be inferred: {getattr(error, 'text', error)}{hint}\n  at {where}"
+    return str(Report(f"the result type cannot be inferred: {getattr(error, 'text', error)}{hint}", name, where))
 
 
 class ReturnedNoneError(TypeError):

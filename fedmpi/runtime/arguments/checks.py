@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.errors import InvalidNonAllEqualValueError
+from fedmpi.language.errors import InvalidNonAllEqualValueError, Report
 from fedmpi.language.source import user_location
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import walk
@@ -73,10 +73,14 @@ def client_count(name: str, value: Any, type_: FederatedType, path: tuple[str, .
     """Return the number of clients in an argument at the clients."""
     if isinstance(value, ClientData | list | tuple):
         return len(value)
-    raise InvalidNonAllEqualValueError(
-        f"{name}: parameter {label(path)}: expected a list with one value for each client for {type_}, "
-        f"found {describe(value)}\n  at {user_location()}\n  hint: {_clients_hint(value)}"
+    report = Report(
+        expected=f"a list with one value for each client for {type_}",
+        found=describe(value),
+        who=f"{name}: parameter {label(path)}",
+        where=user_location(),
+        hint=_clients_hint(value),
     )
+    raise InvalidNonAllEqualValueError(str(report))
 
 
 def _clients_hint(value: Any) -> str:
@@ -94,11 +98,12 @@ def common_count(
     for path, count in counts[1:]:
         first_path, first = counts[0]
         if count != first:
-            raise ValueError(
-                f"{name}: Conflicting cardinalities for {placement}: {first} vs {count} "
-                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})"
-                f"\n  at {user_location()}"
+            report = Report.here(
+                f"Conflicting cardinalities for {placement}: {first} vs {count} "
+                f"(parameter {label(first_path)} has {first} clients, parameter {label(path)} has {count})",
+                who=name,
             )
+            raise ValueError(str(report))
     return counts[0][1] if counts else None
 
 
@@ -110,12 +115,15 @@ def common_cohort(name: str, arguments: list[tuple[tuple[str, ...], Any]]) -> In
         number = unlike(first, data)
         if number is not None:
             named = [label(p) for p, d in ((first_path, first), (path, data)) if d.cohort is not None]
-            raise ValueError(
-                f"{name}: parameters {label(first_path)} and {label(path)} must have the same clients in the same "
+            report = Report.here(
+                f"parameters {label(first_path)} and {label(path)} must have the same clients in the same "
                 f"order, found at position {number} client {first.indices[number]} of {label(first_path)} and client "
-                f"{data.indices[number]} of {label(path)}\n  at {user_location()}\n  hint: where they are meant to be "
-                f"paired as they stand, give {' and '.join(f'{n}.renumbered()' for n in named)}"
+                f"{data.indices[number]} of {label(path)}",
+                "where they are meant to be paired as they stand, give "
+                f"{' and '.join(f'{n}.renumbered()' for n in named)}",
+                who=name,
             )
+            raise ValueError(str(report))
     return packed[0][1].cohort if packed else None
 
 
@@ -153,10 +161,12 @@ def check_ranks_known(computation: Computation) -> None:
     for node in walk(computation.expression):
         for part in preorder_types(node.type):
             if isinstance(part, TensorType) and part.shape is None:
-                raise TypeError(
-                    f"{computation.name}: a tensor of unknown rank, {part}, cannot be sent, found in {node.type}"
-                    f"\n  at {user_location()}\n  hint: declare its rank, such as (np.{part.dtype.name}, [None, None])"
+                report = Report.here(
+                    f"a tensor of unknown rank, {part}, cannot be sent, found in {node.type}",
+                    f"declare its rank, such as (np.{part.dtype.name}, [None, None])",
+                    who=computation.name,
                 )
+                raise TypeError(str(report))
 
 
 def pack_members(

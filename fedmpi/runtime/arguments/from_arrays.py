@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.array_likes import beyond_numbers
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.client_data import ClientData
 from fedmpi.local.columns.column import Array, layout
@@ -92,10 +92,11 @@ def _leaves(value: Any, type_: Type, path: tuple[str, ...], storage: str) -> lis
             for leaf in _leaves(part, t, (*path, f"element {i}" if name is None else name), storage)
         ]
     if not isinstance(type_, TensorType) or type_.shape is None or layout(type_) != "rows":
-        raise TypeError(
-            f"{NAME}: type must be T* or T where T is made of tensors whose first dimension alone is ? (float32[?,3]), "
-            f"found {type_} at {', '.join(path)}\n  at {user_location()}"
+        text = (
+            "type must be T* or T where T is made of tensors whose first dimension alone is ? (float32[?,3]), "
+            f"found {type_} at {', '.join(path)}"
         )
+        raise TypeError(str(Report.here(text, who=NAME)))
     return [(_array(value, type_, path, storage), path)]
 
 

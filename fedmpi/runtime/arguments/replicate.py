@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.language.types import StructType
 from fedmpi.language.types.containers import unpack
 from fedmpi.language.types.walking import preorder_types
@@ -23,7 +23,7 @@ from fedmpi.runtime.mpi.comm import Communicator
 def replicate(comm: Communicator, value: Any) -> Any:
     """Return rank 0's value on every rank (collective)."""
     with Round(comm, "replicate") as step:
-        data: Any = step.attempt(lambda: packed(value)) if comm.rank == 0 else None
+        data: Any = step.attempt(lambda: packed(value)) if comm.is_server else None
         step.check_in("replicate", UNKNOWN)
         if comm.size > 1:
             data = comm.bcast_bytes(data, root=0)
@@ -50,10 +50,8 @@ def unpacked(data: plain.Bytes, like: Any) -> Any:
 
 def _refusal(refused: plain.NotPlain) -> TypeError:
     where = f" in value{refused.path}" if refused.path else ""
-    hint = f"\n  hint: {refused.hint}" if refused.hint else ""
-    return TypeError(
-        f"replicate: value must be made of {plain.KINDS}, found {refused.found}{where}\n  at {user_location()}{hint}"
-    )
+    text = f"value must be made of {plain.KINDS}, found {refused.found}{where}"
+    return TypeError(str(Report.here(text, refused.hint, who="replicate")))
 
 
 def _classes(like: Any) -> dict[tuple[str, str], type]:

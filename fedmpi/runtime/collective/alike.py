@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedmpi.language.errors import Report
 from fedmpi.language.source import user_location
 from fedmpi.language.types import Type
 from fedmpi.local.columns.client_data import ClientData, Ranks
@@ -174,23 +175,20 @@ def difference(given: Sequence[Alike], servers: np.ndarray[Any, Any], rank: int)
         found = f"{their_text} on rank 0, {text} on rank {rank}"
         if their_text == text:
             found = f"{text}, and other numbers, on rank {rank} than on rank 0"
-        return (
-            f"the ranks differ in {', '.join(filter(None, [name, part]))}: {found}\n{_at(where, rank)}\n  hint: {_HINT}"
-        )
+        what = f"the ranks differ in {', '.join(filter(None, [name, part]))}"
+        return str(Report(found, what, _places(where, rank), _HINT))
     return ""
 
 
 def unknown_difference(rank: int) -> str:
     """Return the text where the hashes differ and no part was found that does."""
-    return (
-        f"the ranks differ in what they pass: rank {rank} passes other values than rank 0"
-        f"\n  at {user_location()}\n  hint: {_HINT}"
-    )
+    text = f"the ranks differ in what they pass: rank {rank} passes other values than rank 0"
+    return str(Report.here(text, _HINT))
 
 
-def _at(servers: str, rank: int) -> str:
+def _places(servers: str, rank: int) -> str:
     here = user_location()
-    return f"  at {here}" if here == servers else f"  at {servers} on rank 0, {here} on rank {rank}"
+    return here if here == servers else f"{servers} on rank 0, {here} on rank {rank}"
 
 
 def shown(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.local.attributes import attributes_of, trace_of
 from fedmpi.local.jit.interrupts import is_of_handler
 from fedmpi.local.value_errors import ArgumentError
@@ -56,8 +56,7 @@ _NO_CLASS = 1 << 20
 def refuse(name: str, error: ArgumentError) -> TypeError:
     """Return the error of a call: computation, parameter, expected, found, and the user's line."""
     what = "parameter" if error.path else "the argument:"
-    hint = f"\n  hint: {error.hint}" if error.hint else ""
-    return TypeError(f"{name}: {what} {error.text}\n  at {user_location()}{hint}")
+    return TypeError(str(Report.here(f"{what} {error.text}", error.hint, who=name)))
 
 
 class ClientError(Exception):

@@ -37,13 +37,13 @@ class Header:
         if comm.size == 1:
             return self
         words = np.zeros(_WORDS, dtype=np.int64)
-        if comm.rank == 0:
+        if comm.is_server:
             numbers = self.fingerprint, self.call, self.clients, self.status, self.payload, self.given, self.sample
             words[:_TEXT] = numbers
             name = self.program.encode("utf-8")[: 8 * (_WORDS - _TEXT)]
             words[_TEXT:].view(np.uint8)[: len(name)] = np.frombuffer(name, dtype=np.uint8)
         comm.bcast(words)
-        if comm.rank == 0:
+        if comm.is_server:
             return self
         text = words[_TEXT:].tobytes().rstrip(b"\0").decode("utf-8", errors="ignore")
         fingerprint, call, clients, status, payload, given, sample = (int(word) for word in words[:_TEXT])

@@ -59,6 +59,6 @@ def compare(comm: Communicator) -> None:
         mine = np.frombuffer(json.dumps(here()).encode("utf-8"), dtype=np.uint8)
         machines = [json.loads(part.tobytes()) for part in comm.allgather_bytes(mine)]
     lines = differences(machines)
-    if lines and comm.rank == 0:
+    if lines and comm.is_server:
         text = "the ranks differ, so that results may depend on which rank hosts which client:\n  " + "\n  ".join(lines)
         warnings.warn(text, RuntimeWarning, stacklevel=2)

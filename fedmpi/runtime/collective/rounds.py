@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fedmpi.language.errors import ContextError
+from fedmpi.language.errors import ContextError, Report
 from fedmpi.language.source import user_location
 from fedmpi.local.columns.values import ArgumentError
 from fedmpi.runtime.collective import alike, failures
@@ -40,10 +40,11 @@ class _Turn:
     def take(self, name: str) -> None:
         """Wait for the call of another thread to end; raise `ContextError` if this thread is in one."""
         if self._thread == threading.get_ident():
-            raise ContextError(
-                f"{name} is collective and cannot be called inside a local computation, which runs on some ranks only"
-                f"\n  at {user_location()}\n  hint: call it before, and pass the result as an argument"
+            report = Report.here(
+                f"{name} is collective and cannot be called inside a local computation, which runs on some ranks only",
+                "call it before, and pass the result as an argument",
             )
+            raise ContextError(str(report))
         line.wait()
         self._lock.acquire()
         self._thread = threading.get_ident()
@@ -157,8 +158,8 @@ class Round:
 
     def raise_difference(self) -> None:
         """Raise on every rank how the first that gives something else differs from rank 0."""
-        servers = self.comm.bcast_bytes(alike.encoded(self.given) if self.comm.rank == 0 else None)
-        found = alike.difference(self.given, servers, self.comm.rank) if self.comm.rank else ""
+        servers = self.comm.bcast_bytes(alike.encoded(self.given) if self.comm.is_server else None)
+        found = alike.difference(self.given, servers, self.comm.rank) if not self.comm.is_server else ""
         if self.differs and not found:
             found = alike.unknown_difference(self.comm.rank)
         first = self.comm.arrive(self.comm.rank if found else self.comm.size)

@@ -100,6 +100,7 @@ class Communicator:
         self.in_world: list[int] = given.Get_group().Translate_ranks(None, mpi.COMM_WORLD.Get_group())
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
+        self.is_server: bool = self.rank == 0
         self.host = socket.gethostname()
         self.cores = len(cores.own())
         self.ranks_on_node, node_cores = cores.survey(self._comm, mpi)
@@ -185,7 +186,7 @@ class Communicator:
             self._ireduce(flat[start : start + step], getattr(self._mpi, by))
 
     def _ireduce(self, message: Any, operation: Any) -> None:
-        sent, received = (self._mpi.IN_PLACE, message) if self.rank == 0 else (message, None)
+        sent, received = (self._mpi.IN_PLACE, message) if self.is_server else (message, None)
         self._wait(self._comm.Ireduce(sent, received, operation, 0))
 
     # Bytes of sizes that the receiver does not know.
@@ -205,9 +206,9 @@ class Communicator:
 
     def gather_bytes(self, data: Bytes) -> list[Bytes] | None:
         """Return the `data` (uint8[n], n differs) of all ranks by rank, on rank 0; None on the others."""
-        sizes = np.zeros(self.size if self.rank == 0 else 0, np.int64)
-        self._wait(self._comm.Igather(np.array([data.size], np.int64), sizes if self.rank == 0 else None, 0))
-        if self.rank != 0:
+        sizes = np.zeros(self.size if self.is_server else 0, np.int64)
+        self._wait(self._comm.Igather(np.array([data.size], np.int64), sizes if self.is_server else None, 0))
+        if not self.is_server:
             self._deliver({0: data}, {})
             return None
         received = [np.empty(int(size), np.uint8) for size in sizes]

@@ -24,8 +24,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from fedmpi.language.errors import ContextError
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import ContextError, Report
 from fedmpi.local.attributes import trace_of
 from fedmpi.runtime.mpi import launch, library, stderr
 
@@ -52,11 +51,13 @@ def check() -> None:
     if not maker and started is not None and started.size > 1 and multiprocessing.parent_process() is not None:
         maker = "multiprocessing"  # with its own interpreter, but with the launcher's variables of its rank
     if maker:
-        raise ContextError(
+        report = Report.here(
             f"this process was made by {maker} and has no MPI: federated calls, fm.replicate and fm.is_server belong to"
-            f" the process that was started as a rank\n  at {user_location()}\n  hint: call them there, and give the"
-            ' child what it needs; multiprocessing.get_context("spawn") makes processes that hold nothing of MPI'
+            " the process that was started as a rank",
+            "call them there, and give the child what it needs;"
+            ' multiprocessing.get_context("spawn") makes processes that hold nothing of MPI',
         )
+        raise ContextError(str(report))
 
 
 def after_fork(action: Callable[[], object]) -> None:
@@ -73,10 +74,12 @@ def note_code(code: Any) -> None:
 def end(error: BaseException | None) -> NoReturn:
     """End this process, a child, by an exception of it, or because it has returned from the function that forked it."""
     if error is None:
-        _print(
-            "fedmpi: a process made by os.fork has returned from the local computation that made it, and ends here\n"
-            "  hint: let it end itself, by sys.exit or os._exit\n"
+        report = Report(
+            "a process made by os.fork has returned from the local computation that made it, and ends here",
+            who="fedmpi",
+            hint="let it end itself, by sys.exit or os._exit",
         )
+        _print(f"{report}\n")
     elif isinstance(error, SystemExit):
         note_code(error.code)
         if error.code is not None and not isinstance(error.code, int):

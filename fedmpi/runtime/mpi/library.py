@@ -11,8 +11,7 @@ import time
 import warnings
 from typing import Any
 
-from fedmpi.language.errors import ContextError
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import ContextError, Report
 from fedmpi.runtime.mpi import launch, starting
 
 __all__ = ["BEFORE_ABORT", "abort_world", "check_thread", "initialise", "is_active", "load", "one_thread"]
@@ -38,11 +37,12 @@ def initialise() -> None:
 def check_thread(mpi: Any) -> None:
     """Raise `ContextError` if the thread of MPI_Init alone may call MPI (the module `mpi`), and this is another one."""
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED and not mpi.Is_thread_main():
-        raise ContextError(
+        report = Report.here(
             "MPI has been initialised for calls from one thread, and this is another one (asynchronous calls have a"
-            f" thread of their own)\n  at {user_location()}\n  hint: leave mpi4py.rc.threads and"
-            " mpi4py.rc.thread_level as they are, or initialise MPI with THREAD_MULTIPLE"
+            " thread of their own)",
+            "leave mpi4py.rc.threads and mpi4py.rc.thread_level as they are, or initialise MPI with THREAD_MULTIPLE",
         )
+        raise ContextError(str(report))
 
 
 def abort_world(code: int) -> None:

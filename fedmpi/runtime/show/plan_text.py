@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
 from fedmpi.language.tree.expressions import free
 from fedmpi.language.types import FunctionType, contains
@@ -159,15 +159,15 @@ def planned(operation: str, computation: Any, clients: int | None = None) -> Pla
     """Return the plan of a computation for ``operation``, whose errors name it."""
     shown = shown_computation(operation, computation, clients)
     if contains(shown.type_signature.parameter, FunctionType):
-        raise TypeError(
-            f"{operation}: computation must take no functions: its plan depends on them, found {shown.type_signature}\n"
-            f"  at {user_location()}\n  hint: give a computation that calls it with the functions that you mean"
+        report = Report.here(
+            f"computation must take no functions: its plan depends on them, found {shown.type_signature}",
+            "give a computation that calls it with the functions that you mean",
+            who=operation,
         )
+        raise TypeError(str(report))
     if any(free(shown.expression)):
-        raise TypeError(
-            f"{operation}: computation must use no values of a computation around it, found {shown!r}\n"
-            f"  at {user_location()}"
-        )
+        text = f"computation must use no values of a computation around it, found {shown!r}"
+        raise TypeError(str(Report.here(text, who=operation)))
     context = machine()
     if isinstance(context, MpiContext):
         plan, stages = context.planned(shown)
@@ -188,7 +188,6 @@ def shown_computation(operation: str, computation: Any, clients: Any = None) -> 
         return computation
     hint = ""
     if isinstance(computation, PolymorphicComputation):
-        hint = f"\n  hint: give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
-    raise TypeError(
-        f"{operation}: computation must be a computation, found {describe(computation)}\n  at {user_location()}{hint}"
-    )
+        hint = f"give the one for a type: {operation}({computation.name}.fn_for_argument_type(T))"
+    text = f"computation must be a computation, found {describe(computation)}"
+    raise TypeError(str(Report.here(text, hint, who=operation)))

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmpi.language.source import user_location
+from fedmpi.language.errors import Report
 from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type, contains, is_federated
 from fedmpi.language.types.placements import SERVER
 from fedmpi.language.types.walking import flat
@@ -154,8 +154,8 @@ class Program:
 def refusal(name: str, stage: Stage, reason: str) -> RuntimeError:
     """Return the error of `compiled_only` for a stage."""
     what = " and ".join(map(str, (*(n for n in stage.steps if n.applies), *stage.reductions, *stage.folds)))
-    text = f"{name}: fm.compiled_only: {what or 'a stage'} would be run client by client, for {reason}"
-    return RuntimeError(f"{text}\n  at {user_location()}")
+    text = f"fm.compiled_only: {what or 'a stage'} would be run client by client, for {reason}"
+    return RuntimeError(str(Report.here(text, who=name)))
 
 
 def check(node: Node, value: Any) -> None:

@@ -39,7 +39,7 @@ def reduce(call: CallState, work: Work, words: Words) -> None:
         if found is not None:
             node = stage.reductions[found.reduction]
             call.not_finite.append((found, f"{node.op} at {node.where}"))
-    if call.comm.rank == 0:
+    if call.comm.is_server:
         for index, node in enumerate(stage.reductions):
             call.values[node] = call.attempt(functools.partial(_finish, call, node, sums, index))
 
