@@ -128,6 +128,7 @@ def test_quantities():
 def test_sides_that_disagree_are_noted():
     class Rank0:
         rank = 0
+        is_server = True
 
     run = suite.Suite(Rank0(), None, False, 1, lambda _: None)
     run.add(row(1.0, 2.0, difference=1e-7), 1e-6)
