@@ -1,4 +1,4 @@
-"""Settings of all tests: a compile cache of their own, floating-point errors raise, what runs under ``--with-mpi``."""
+"""Settings of all tests: a compile cache of their own, floating-point errors raise, which of them run where."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,29 +25,54 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MPI = Path(__file__).resolve().parent / "mpi"
+on_ranks = pytest.StashKey[bool]()  # whether this is a job that runs the tests in tests/mpi
+named = pytest.StashKey[list[Path]]()  # what the command line names of them
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Under mpiexec each rank has its own folder for temporary files: ranks that tidy up one disturb each other."""
-    if config.getoption("--with-mpi") and config.option.basetemp is None:
+    """Find out which tests this process is for; give each rank its own folder for temporary files.
+
+    Ranks that tidy up one folder disturb each other.
+    """
+    started = launch.detect()
+    several = started is not None and started.size > 1
+    config.stash[on_ranks] = config.option.with_mpi or several
+    config.stash[named] = [path for path in paths_of(config) if path.is_relative_to(MPI)]
+    if config.stash[on_ranks] and config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="fedmpi-tests-")
         atexit.register(shutil.rmtree, config.option.basetemp, ignore_errors=True)
 
 
+def paths_of(config):
+    """Yield the files and folders that pytest was told to run: named ones, or the folder in which it was started."""
+    for argument in config.args:
+        yield (config.invocation_params.dir / argument.partition("::")[0]).resolve()
+
+
 def pytest_sessionstart(session):
-    """Under mpiexec only rank 0 reports: the same lines from every rank help nobody."""
+    """Of a job's ranks only rank 0 reports: the same lines from every rank help nobody.  None skips tests of MPI."""
     config, started = session.config, launch.detect()
+    if config.stash[on_ranks] or config.stash[named]:
+        config.option.with_mpi = True  # else pytest-mpi skips what is marked; set now, it does not tell about MPI
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    if config.getoption("--with-mpi") and started is not None and started.rank and reporter is not None:
+    if config.stash[on_ranks] and started is not None and started.rank and reporter is not None:
         reporter._tw._file = open(os.devnull, "w")  # noqa: SIM115  # unregistering it would break pytest-mpi
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Under ``--with-mpi`` run the tests in tests/mpi and nothing else; otherwise `test_mpi_suite.py` starts those."""
-    folder = os.path.join(os.path.dirname(__file__), "mpi")
-    inside = os.path.commonpath([folder, str(collection_path)]) == folder
-    if config.getoption("--with-mpi"):
-        return None if inside or collection_path.is_dir() else True
-    return True if inside else None
+    """Run tests/mpi, and nothing else of tests, where this is one of an MPI job's ranks, or with ``--with-mpi``.
+
+    In a process of its own run what the command line names of tests/mpi, on this one rank; `test_mpi_suite.py` starts
+    the jobs that run all of it.
+    """
+    inside = collection_path.is_relative_to(MPI)
+    if config.stash[on_ranks]:
+        tests = collection_path.is_relative_to(MPI.parent)
+        return True if tests and not inside and not collection_path.is_dir() else None
+    ways = [(path, collection_path) for path in config.stash[named]]
+    return True if inside and not any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in ways) else None
 
 
 @pytest.fixture(autouse=True)

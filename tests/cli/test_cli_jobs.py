@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fedmpi.data import mnist
+from tests import needs
 from tests.mpijob import ROOT, mpiexec, run_command, run_job
 
 FEDMPI = (sys.executable, "-m", "fedmpi")
@@ -24,8 +25,7 @@ SCRIPT = Path(__file__).with_name("launched_job.py")
 MINUTES = 180  # seconds: compiling for the first time on a busy machine
 ALL_AGREE = "18 of 18 numbers agree with the published ones within 2e-06"
 
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
-pytestmark = [needs_mpiexec, pytest.mark.slow]
+pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 
 
 def fedmpi(ranks, *words, timeout=MINUTES, env=None):

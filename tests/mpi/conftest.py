@@ -1,13 +1,16 @@
-"""Tests on the communicator at hand: every rank runs every test, and no failure leaves a rank behind."""
+"""Tests on the communicator at hand: every rank runs every test, and all come to one verdict on it."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 
 import fedmpi as fm
 from fedmpi.runtime.mpi.comm import Communicator
+from tests import verdicts
+
+
+def pytest_configure(config):
+    verdicts.watch(config)
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +25,21 @@ def _default_context(comm):
     fm.set_default_context(None)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """A test that fails on one rank would leave the others in a collective: report it and end the job."""
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed and Communicator.open().size > 1:
-        sys.stderr.write(f"[rank {Communicator.open().rank}] {item.nodeid}\n{report.longreprtext}\n")
-        sys.stderr.flush()
-        Communicator.open().abort(1, f"{item.nodeid} failed")
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    """A test that has failed on one rank has failed on all; the other tests go on."""
+    report = yield
+    verdicts.agree(report)
+    return report
+
+
+_exit_code = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[_exit_code] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    verdicts.leave(config.stash.get(_exit_code, 1))

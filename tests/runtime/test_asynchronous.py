@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import TIMED_OUT, mpiexec, run_command, run_job
+from tests import needs
+from tests.mpijob import TIMED_OUT, run_command, run_job
 
 JOB = Path(__file__).with_name("asynchronous_job.py")
 WITHIN = 20  # seconds; the calls themselves take four
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")]
+pytestmark = [pytest.mark.slow, needs.mpi_jobs]
 
 
 def run(way, ranks=3):

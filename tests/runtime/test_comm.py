@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import ROOT, mpiexec, run_job
+from tests import needs
+from tests.mpijob import ROOT, run_job
 
 JOB = Path(__file__).with_name("comm_job.py")
 
-pytestmark = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+pytestmark = needs.mpi_jobs
 
 
 @pytest.mark.parametrize("piece", [None, 16])

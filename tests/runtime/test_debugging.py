@@ -14,7 +14,8 @@ from fedmpi.local.computations.bodies import PythonBody
 from fedmpi.runtime.executor import Execution
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.stage.program import check
-from tests.mpijob import TIMED_OUT, mpiexec, run_job
+from tests import needs
+from tests.mpijob import TIMED_OUT, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
 F32, I32 = np.float32, np.int32
@@ -171,7 +172,7 @@ def test_no_loops():
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+@needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "env", "said"),
     [
@@ -190,7 +191,7 @@ def test_ranks_that_disagree(way, env, said):
         assert line in text, result
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+@needs.mpi_jobs
 def test_whole_lists_are_compared_in_debug_mode_alone():
     for env, code in (("0", 0), ("1", 1)):
         result = run_job(3, [JOB, "list"], timeout=60, env={"FEDMPI_DEBUG": env})
@@ -200,7 +201,7 @@ def test_whole_lists_are_compared_in_debug_mode_alone():
         ) == code
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+@needs.mpi_jobs
 def test_ranks_that_agree():
     result = run_job(3, [JOB, "nothing"], timeout=60, env={"FEDMPI_DEBUG": "1"})
     assert result.returncode == 0, result

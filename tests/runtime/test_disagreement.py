@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import TIMED_OUT, mpiexec, run_job
+from tests import needs
+from tests.mpijob import TIMED_OUT, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
-pytestmark = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+pytestmark = needs.mpi_jobs
 ONE_NAME = (
     "they run different programs (of one name: a constant, a type, a local computation or a context's option differs)"
 )

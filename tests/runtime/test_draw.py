@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -12,10 +11,10 @@ import pytest
 
 import fedmpi as fm
 from fedmpi.runtime.show import drawing
-from tests.mpijob import mpiexec, run_job
+from tests import needs
+from tests.mpijob import run_job
 from tests.programs import CASES
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot: install graphviz")
 SVG = "{http://www.w3.org/2000/svg}"
 TWO_TRIPS = CASES["two trips"].computation
 PROGRAMS = ["two trips", "threshold", "open dimension", "structs", "broadcast"]
@@ -95,7 +94,7 @@ def texts(root):
     return " ".join(" ".join(element.text or "" for element in root.iter(f"{SVG}text")).split())
 
 
-@needs_dot
+@needs.dot
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_svg(name, tmp_path):
     computation = CASES[name].computation
@@ -116,7 +115,7 @@ def test_svg(name, tmp_path):
     assert f"{computation.name}, at {computation.where}" in texts(root)
 
 
-@needs_dot
+@needs.dot
 def test_the_server_is_above_the_clients_and_time_runs_to_the_right():
     root = ElementTree.fromstring(fm.draw(TWO_TRIPS).svg())
     height, left = {}, {}
@@ -135,7 +134,7 @@ def test_the_server_is_above_the_clients_and_time_runs_to_the_right():
 ODD = 'a"b\\n<&lt;>\x00}]; größe'
 
 
-@needs_dot
+@needs.dot
 def test_names_are_escaped(tmp_path):
     def odd(x):
         return x
@@ -147,7 +146,7 @@ def test_names_are_escaped(tmp_path):
     assert len(edges(root)) == len(plan_lines(program))
 
 
-@needs_dot
+@needs.dot
 def test_in_a_notebook():
     assert ElementTree.fromstring(fm.draw(TWO_TRIPS)._repr_svg_()).tag == f"{SVG}svg"
 
@@ -195,7 +194,7 @@ def test_no_computation():
         fm.draw(3)
 
 
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+@needs.mpi_jobs
 def test_rank_0_writes(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from fedmpi.cli.jobs import members_of
-from tests.mpijob import ROOT, TIMED_OUT, command, mpiexec, run_command, run_job
+from tests import needs
+from tests.mpijob import ROOT, TIMED_OUT, command, run_command, run_job
 
 JOB = Path(__file__).with_name("exits_job.py")
 WITHIN = 10  # seconds: the promise
 WAITS = r"rank [012] waits in call {} \(federated_train at train\.py:30\)"
 
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
 pytestmark = pytest.mark.slow
 
 
@@ -33,7 +33,7 @@ def no_abort(result):
     return "abort" not in result.stderr.lower() and "waits in" not in result.stderr
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_an_exception_ends_the_job_with_its_traceback_and_who_waits(ranks):
     result = run("raise", ranks)
@@ -45,7 +45,7 @@ def test_an_exception_ends_the_job_with_its_traceback_and_who_waits(ranks):
     assert f"rank {ranks - 1} ended its script after 2 calls with ValueError; rank 0 waits in call 3" in text, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_an_exception_inside_a_call_counts_the_calls_before_it():
     result = run("raise in the call")
     assert result.returncode == 1, result
@@ -54,7 +54,7 @@ def test_an_exception_inside_a_call_counts_the_calls_before_it():
     assert re.search(WAITS.format(3), text), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("way", ["raise on all", "raise on all before MPI"])
 def test_an_exception_on_all_ranks_is_printed_by_all_and_needs_no_abort(way):
     result = run(way)
@@ -63,7 +63,7 @@ def test_an_exception_on_all_ranks_is_printed_by_all_and_needs_no_abort(way):
     assert no_abort(result), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_exceptions_on_two_ranks_are_both_printed():
     result = run("raise on two")
     assert result.returncode == 1, result
@@ -72,7 +72,7 @@ def test_exceptions_on_two_ranks_are_both_printed():
     assert re.search(WAITS.format(3), result.stderr), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_an_exception_after_the_last_call_of_all_lets_the_others_finish():
     result = run("raise after the last call")
     assert result.returncode == 1, result
@@ -80,7 +80,7 @@ def test_an_exception_after_the_last_call_of_all_lets_the_others_finish():
     assert no_abort(result), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("way", ["raise while others work", "before MPI: raise while others work"])
 def test_an_exception_ends_the_job_though_nobody_waits(way):
     result = run(way)
@@ -89,7 +89,7 @@ def test_an_exception_ends_the_job_though_nobody_waits(way):
     assert "[rank 2] ValueError: boom on 2" in result.stderr, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "code", "said"),
     [
@@ -115,7 +115,7 @@ def test_leaving_while_others_wait_ends_the_job(way, code, said):
     assert ("was called at" in result.stderr) == bool(said), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "code"), [("before MPI: raise", 1), ("before MPI: sys.exit(3)", 3), ("before MPI: end", 1)]
 )
@@ -128,7 +128,7 @@ def test_leaving_before_mpi_is_initialised_ends_the_job(way, code):
     assert ("[rank 2] ValueError: boom on 2" in result.stderr) == way.endswith("raise"), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_an_exception_after_the_program_has_initialised_mpi_itself():
     result = run("initialised by the user")
     assert result.returncode == 1, result
@@ -136,7 +136,7 @@ def test_an_exception_after_the_program_has_initialised_mpi_itself():
     assert "[rank 2] ValueError: boom on 2" in result.stderr, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize(
     "way", ["end on all", "nothing at all", "finalised by the user", "catch and go on", "a child process"]
 )
@@ -148,7 +148,7 @@ def test_normal_ends_are_silent(way):
         assert result.stdout.count("done") == 3, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_sys_exit_on_all_ranks_is_just_that():
     result = run("sys.exit(3) on all")
     assert result.returncode == 3, result
@@ -156,7 +156,7 @@ def test_sys_exit_on_all_ranks_is_just_that():
     assert "was called at" not in result.stderr, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_long_work_after_the_last_call_is_no_error_and_has_the_cores_for_itself():
     result = run("long work on rank 0")
     assert result.returncode == 0, result
@@ -167,7 +167,7 @@ def test_long_work_after_the_last_call_is_no_error_and_has_the_cores_for_itself(
     assert max(used) < 0.5  # of 1.5 s
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_another_excepthook_has_its_say():
     result = run("another excepthook")
     assert result.returncode == 1, result
@@ -176,7 +176,7 @@ def test_another_excepthook_has_its_say():
     assert re.search(WAITS.format(2), result.stderr), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_an_earlier_excepthook_is_called():
     result = run("an earlier excepthook")
     assert result.returncode == 1, result
@@ -184,14 +184,14 @@ def test_an_earlier_excepthook_is_called():
     assert re.search(WAITS.format(2), result.stderr), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_ctrl_c_has_its_exit_code():
     result = run("Ctrl-C")
     assert result.returncode == 130, result
     assert "[rank 2] KeyboardInterrupt" in result.stderr, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("way", ["os._exit(3)", "kill"])
 def test_a_rank_that_dies_is_the_launchers_business(way):
     result = run(way)
@@ -199,7 +199,7 @@ def test_a_rank_that_dies_is_the_launchers_business(way):
     assert result.seconds < WITHIN
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_a_waiting_rank_gives_up_by_itself_if_the_other_is_deaf():
     result = run("goodbye without an ear")
     assert result.returncode == 1, result
@@ -210,7 +210,7 @@ def test_a_waiting_rank_gives_up_by_itself_if_the_other_is_deaf():
     assert re.search(text, result.stderr), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_waiting_outside_a_call_for_ranks_that_have_all_left():
     result = run("outside a call", ranks=2)
     assert result.returncode == 1, result
@@ -218,7 +218,7 @@ def test_waiting_outside_a_call_for_ranks_that_have_all_left():
     assert "rank 1 ended its script after 2 calls; rank 0 waits in call 2 (outside a federated" in result.stderr, result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_pytest_under_mpi_leaves_normally(tmp_path):
     (tmp_path / "test_sum.py").write_text(
         "import numpy as np, pytest, sys\n"
@@ -240,11 +240,10 @@ def test_pytest_under_mpi_leaves_normally(tmp_path):
         assert no_abort(result), result
 
 
+@needs.mpi_jobs
 @pytest.mark.parametrize("environ", [{"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}])
 def test_a_world_of_one_among_several_is_refused_briefly(environ):
     """As under `srun --mpi=none`: the library starts, but finds nobody."""
-    if mpiexec() is None:
-        pytest.skip("no MPI")
     result = run_command(command([JOB, "end on all"]), timeout=60, env=environ)
     assert result.returncode == 1, result
     lines = result.stderr.strip().splitlines()
@@ -253,7 +252,7 @@ def test_a_world_of_one_among_several_is_refused_briefly(environ):
     assert lines[1].startswith("[rank 1] Start it with  srun --mpi=pmi"), result
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_the_test_launcher_leaves_nothing_behind():
     program = "import os, time; os.write(1, os.environ['FEDMPI_JOB'].encode()); time.sleep(60)"
     result = run_job(2, ["-c", program], timeout=5)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.mpijob import ROOT, TIMED_OUT, mpiexec, run_command, run_job
 
 JOB = Path(__file__).with_name("faults_job.py")
 WITHIN = 10  # seconds: the promise
 
-pytestmark = [pytest.mark.skipif(mpiexec() is None, reason="no mpiexec"), pytest.mark.slow]
+pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 
 
 def run(ranks, *words, within=WITHIN):

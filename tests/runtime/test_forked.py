@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpijob import TIMED_OUT, command, mpiexec, run_command, run_job
+from tests import needs
+from tests.mpijob import TIMED_OUT, command, run_command, run_job
 
 JOB = Path(__file__).with_name("fork_job.py")
 
-pytestmark = [pytest.mark.skipif(mpiexec() is None, reason="no mpiexec"), pytest.mark.slow]
+pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 
 
 def run(name, ranks):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedmpi.runtime.mpi import cores
-from tests.mpijob import ROOT, command, mpiexec, run_command, run_job
+from tests import needs
+from tests.mpijob import ROOT, command, run_command, run_job
 
 OTHER = Path(__file__).with_name("other_system.py")
 
@@ -27,7 +28,7 @@ def test_commands_of_another_system():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
+@needs.mpi_jobs
 def test_a_program_on_another_system(tmp_path):
     script = tmp_path / "total.py"
     script.write_text(

@@ -7,10 +7,10 @@ from importlib import metadata
 
 import pytest
 
+from tests import needs
 from tests.mpijob import TIMED_OUT, mpiexec, run_command, run_job
 
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
-pytestmark = [needs_mpiexec, pytest.mark.slow]
+pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 WAITED = r"\[rank 0 of 2, host \S+, pid \d+\] has waited \d+ s in MPI_Init: some of 2 ranks have not started; .*"
 PROGRAM = "import fedmpi as fm\nfm.replicate(1)\n"
 SHORT = {"FEDMPI_PATIENCE": "0.02"}

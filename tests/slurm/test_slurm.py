@@ -9,6 +9,7 @@ from importlib import metadata
 
 import pytest
 
+from tests import needs
 from tests.mpijob import ROOT, Result, mpiexec, run_command
 from tests.slurm import slurm_node
 
@@ -17,7 +18,6 @@ FEDMPI = (sys.executable, "-m", "fedmpi")
 ALL_AGREE = "18 of 18 numbers agree with the published ones"
 MINUTES = 180  # seconds: compiling for the first time on a busy machine
 
-needs_mpiexec = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec")
 pytestmark = pytest.mark.slow
 
 
@@ -84,7 +84,7 @@ def test_the_job_script_runs_the_tutorial_from_any_folder(slurm, srun, venv, tmp
     assert log.count("round 4, loss") == 1  # one rank prints
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 def test_the_job_script_runs_with_mpiexec(slurm, venv, tmp_path):
     path = os.pathsep.join([os.path.dirname(mpiexec()), os.environ["PATH"]])
     env = {"FEDMPI_VENV": str(venv), "FEDMPI_LAUNCH": "mpiexec -n 3", "PATH": path}
@@ -122,6 +122,7 @@ def test_srun_gives_one_world(slurm, srun):
     assert "3; rank 0 is the server, ranks 1-2 host the clients" in result.stdout, result
 
 
+@needs.shared_memory
 def test_a_rank_that_is_killed_ends_the_step(slurm, srun, tmp_path):
     """With --wait, which the job script has; PMI2 tells the others nothing."""
     assert "--wait=60" in TUTORIAL.read_text()
@@ -170,7 +171,7 @@ OTHER = {
 FOREIGN = {"pmi2": ["Open MPI's mpiexec"], "pmix": ["MPICH's mpiexec", "srun"], "": []}
 
 
-@needs_mpiexec
+@needs.mpi_jobs
 @pytest.mark.parametrize("launcher", FOREIGN[PLUGIN])
 def test_the_launcher_of_another_mpi_is_refused(launcher):
     result = run_command([*FEDMPI, "tutorial"], timeout=60, env=OTHER[launcher])
