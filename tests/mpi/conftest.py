@@ -25,6 +25,11 @@ def _default_context(comm):
     fm.set_default_context(None)
 
 
+def pytest_itemcollected(item):
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid}: a name with an address in it differs from rank to rank; give it ids")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport():
     """A test that has failed on one rank has failed on all; the other tests go on."""

@@ -247,7 +247,9 @@ def test_values_that_do_not_fit(comm, type_, given, found):
 
 
 @pytest.mark.parametrize(
-    "given", [1.0, {0: 1.0}, {1.0}, np.ones(2, F32), (x for x in [1.0]), None, "ab", range(2)], ids=str
+    "given",
+    [1.0, {0: 1.0}, {1.0}, np.ones(2, F32), iter([1.0]), None, "ab", range(2)],
+    ids=lambda given: repr(type(given)),
 )
 def test_what_is_no_list_of_clients(comm, given):
     match = r"parameter x: expected a list with one value for each client for \{float32\}@CLIENTS, found"

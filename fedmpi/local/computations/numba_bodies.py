@@ -12,20 +12,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from numba.core import errors, ir
-from numba.core.compiler import run_frontend
-from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.dispatcher import Dispatcher
-from numba.core.inline_closurecall import length_of_iterator
-from numba.core.ir_utils import mk_unique_var
-from numba.core.registry import cpu_target
-from numba.core.typed_passes import NopythonTypeInference
-from numba.core.untyped_passes import InlineClosureLikes
-
 from fedmpi.language.types import TensorType, Type
 from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.integer_pass.rewriting import IntegersAsNumPy
 from fedmpi.local.jit.callee import CalleeCompiler, callee
+from fedmpi.local.numba_parts.intermediate import errors, ir, length_of_iterator, named, redefine, run_frontend
+from fedmpi.local.numba_parts.lowering import Dispatcher, cpu_target
+from fedmpi.local.numba_parts.passes import FunctionPass, InlineClosureLikes, NopythonTypeInference, register_pass
 from fedmpi.local.records import record_class
 from fedmpi.local.typed.in_place import consuming_call, consuming_form, resolved
 from fedmpi.local.typed.numba_types import length_of_iterator as our_length_of_iterator
@@ -124,11 +117,8 @@ def _write_in_place(func_ir: Any, parameter: str) -> bool:
     assert call is not None
     block = next(iter(func_ir.blocks.values()))
     form = ir.Global("consuming_form", consuming_form(resolved(func_ir, call.value.func)), call.loc)
-    name = ir.Var(block.scope, mk_unique_var("$consuming_form"), call.loc)
-    func_ir._definitions[name.name].append(form)
-    at = block.body.index(call)
-    block.body.insert(at, ir.Assign(form, name, call.loc))
-    call.value.func = name
+    call.value.func, assigned = named(func_ir, block.scope, form, "consuming_form", call.loc)
+    block.body.insert(block.body.index(call), assigned)
     return True
 
 
@@ -140,10 +130,9 @@ def _replacement(state: Any, block: Any, statement: Any, unused: set[str]) -> It
     if isinstance(value, ir.Expr):
         pairs = _pairs(state.func_ir, value, unused)
         if pairs is not None:
-            constructor = ir.Var(block.scope, mk_unique_var("$record"), statement.loc)
             record = ir.Global("Record", record_class(tuple(name for name, _ in pairs)), statement.loc)
-            state.func_ir._definitions[constructor.name].append(record)
-            yield ir.Assign(record, constructor, statement.loc)
+            constructor, assigned = named(state.func_ir, block.scope, record, "record", statement.loc)
+            yield assigned
             call = ir.Expr.call(constructor, [item for _, item in pairs], (), statement.loc)
             yield _assigned(state.func_ir, statement, call)
     elif isinstance(value, ir.Global | ir.FreeVar):
@@ -169,8 +158,7 @@ def _plain_function(value: Any) -> tuple[Any, bool]:
 
 
 def _assigned(func_ir: Any, statement: Any, value: Any) -> Any:
-    definitions = func_ir._definitions[statement.target.name]
-    func_ir._definitions[statement.target.name] = [value if d is statement.value else d for d in definitions]
+    redefine(func_ir, statement, value)
     return ir.Assign(value, statement.target, statement.loc)
 
 

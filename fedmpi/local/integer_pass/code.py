@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import errors, ir
-from numba.core.ir_utils import mk_unique_var
 
 from fedmpi.local.integer_pass.on_calls import IntegerFlow
 from fedmpi.local.integers import operations
 from fedmpi.local.integers.promotion import INTEGERS, WEAK, Number, fits
+from fedmpi.local.numba_parts.intermediate import errors, ir, named, redefine
 
 DIVISIONS = (operator.floordiv, operator.mod)
 SHIFTS = (operator.lshift, operator.rshift)
@@ -75,9 +74,8 @@ class Code:
         )
 
     def assign(self, value: Any, prefix: str) -> Any:
-        var = ir.Var(self.scope, mk_unique_var(f"${prefix}"), self.loc)
-        self.func_ir._definitions[var.name].append(value)
-        self.before.append(ir.Assign(value, var, self.loc))
+        var, assigned = named(self.func_ir, self.scope, value, prefix, self.loc)
+        self.before.append(assigned)
         self.made = True
         return var
 
@@ -86,8 +84,7 @@ class Code:
         return self.assign(ir.Expr.call(name, args, (), self.loc), "integer")
 
     def replace(self, statement: Any, value: Any) -> None:
-        definitions = self.func_ir._definitions[statement.target.name]
-        definitions[:] = [value if d is statement.value else d for d in definitions]
+        redefine(self.func_ir, statement, value)
         statement.value = value
         self.made = True
 

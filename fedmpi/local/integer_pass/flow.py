@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import errors, ir
 
 from fedmpi.local.integers.promotion import (
     DTYPES,
@@ -32,6 +31,7 @@ from fedmpi.local.integers.promotion import (
     of,
     weak,
 )
+from fedmpi.local.numba_parts.intermediate import errors, ir
 from fedmpi.local.records import element_names
 from fedmpi.local.typed.in_place import resolved
 from fedmpi.local.typed.numba_types import SequenceValue

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import ir
-from numba.core.ir_utils import mk_unique_var
 
 from fedmpi.local.integer_pass.code import DIVISIONS, SHIFTS, UNCLEAR, Code
 from fedmpi.local.integer_pass.flow import ARITHMETIC, BITWISE, COMPARISONS, SYMBOLS
@@ -67,10 +65,7 @@ class Arrays(Code):
     def keep(self, statement: Any) -> None:
         """Keep an array of integers from becoming a part of a larger expression, in which its elements are wider."""
         if self.is_operand(statement.target.name):
-            inner = ir.Var(self.scope, mk_unique_var("$array"), self.loc)
-            self.func_ir._definitions[inner.name].append(statement.value)
-            self.before.append(ir.Assign(statement.value, inner, self.loc))
-            self.operation(statement, operations.kept, inner)
+            self.operation(statement, operations.kept, self.assign(statement.value, "array"))
 
     def _arrays_as_floats(self, expr: Any, fn: Any, what: str) -> None:
         """One side is a float, or they are uint64 and signed: NumPy computes in floats."""

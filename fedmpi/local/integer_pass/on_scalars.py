@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import ir
 
 from fedmpi.local.integer_pass.code import DIVISIONS, SHIFTS, UNCLEAR, Code
 from fedmpi.local.integer_pass.flow import BITWISE, COMPARISONS, RING, SYMBOLS
 from fedmpi.local.integers import operations
 from fedmpi.local.integers.promotion import INTEGERS, UNSIGNED, WEAK, Bounds, Number, dtypes_of, may_overflow, within
+from fedmpi.local.numba_parts.intermediate import ir
 
 SIGNED_TYPES = (types.int8, types.int16, types.int32, types.int64)
 _UNSIGNED_TYPES = tuple(getattr(types, kind) for kind in UNSIGNED)

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import errors, ir
-from numba.core.compiler_machinery import AnalysisPass, register_pass
-from numba.core.typed_passes import NopythonTypeInference
 
 from fedmpi.local.integer_pass.code import DIVISIONS, name_of
 from fedmpi.local.integer_pass.flow import OPERATORS, PENDING, SYMBOLS
@@ -25,6 +22,8 @@ from fedmpi.local.integer_pass.on_calls import IntegerFlow
 from fedmpi.local.integer_pass.on_scalars import SIGNED_TYPES, Scalars
 from fedmpi.local.integers import operations
 from fedmpi.local.integers.promotion import DTYPES, INTEGERS, UNSIGNED, WEAK, Elements, Number, fits, of
+from fedmpi.local.numba_parts.intermediate import errors, ir
+from fedmpi.local.numba_parts.passes import AnalysisPass, NopythonTypeInference, register_pass
 
 _ROUNDS = 6
 

@@ -12,12 +12,10 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from fedmpi.local.integers.promotion import UNSIGNED
+from fedmpi.local.numba_parts.lowering import cgutils, cpu_target, impl_ret_borrowed
 
 Builder = Any
 Value = Any

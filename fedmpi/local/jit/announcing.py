@@ -35,9 +35,9 @@ class _Watch:
         self.said = False
         self._timer: threading.Timer | None = None
 
-    def notify(self, event: Any) -> None:
-        """Take an event of Numba's."""
-        if event.is_start and self.began is None and threading.get_ident() == self.thread:
+    def notify(self, notice: Any) -> None:
+        """Hear of an event of Numba's."""
+        if notice.is_start and self.began is None and threading.get_ident() == self.thread:
             self.began = time.monotonic()
             self.look_later()
 
@@ -76,7 +76,7 @@ class _Watch:
 @contextlib.contextmanager
 def announced(name: str) -> Iterator[None]:
     """Within the block, say what is compiled and for how long; what that needs compiled is a part of it."""
-    from numba.core import event
+    from fedmpi.local.numba_parts.events import event
 
     if getattr(_busy, "now", None) is not None:
         yield

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
+
+from fedmpi.local.numba_parts.lowering import impl_ret_borrowed
 
 
 @intrinsic

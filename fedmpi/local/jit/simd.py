@@ -18,8 +18,9 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from fedmpi.local.numba_parts.lowering import cgutils
 
 
 def _vector_bytes() -> int:

@@ -10,39 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba.core.bytecode import FunctionIdentity
-from numba.core.caching import _cache_log
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
-
 from fedmpi.local.jit import cache
 from fedmpi.local.jit.cache_folder import locked, read, write
 from fedmpi.local.jit.interrupts import is_of_handler
-
-
-class SerialNumbers:
-    """Numbers for functions, each given once among all processes of all machines.
-
-    Numba tells functions of one name and signature apart by a number, and counts from 1 in each process.  Code that two
-    processes compiled meets in a third that loads both from the cache, and the linker takes the first of two equal
-    symbols: one program would run another's functions, without a word.  The system draws each number, so that there is
-    no state which a forked or restored process could have in common with another.
-    """
-
-    FIRST = 1 << 62  # greater than what Numba counts to, and than earlier versions of fedmpi did
-
-    def __next__(self) -> int:
-        return self.FIRST + secrets.randbits(62)
-
-
-FunctionIdentity._unique_ids = SerialNumbers()
-_NUMBER = re.compile(r"B\d+v(\d+)")  # in a symbol's name
+from fedmpi.local.numba_parts import storing
 
 
 class Store:
@@ -58,7 +33,7 @@ class Store:
         self,
         function: Any,
         kind: str = "entry",
-        rebuild: Callable[..., Any] = lambda context, payload: CompileResult._rebuild(context, *payload),
+        rebuild: Callable[..., Any] = storing.rebuild,
     ) -> None:
         self.name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         self.identity = f"{kind} {function.__module__}.{function.__qualname__}"
@@ -93,38 +68,24 @@ class Store:
             if is_of_handler(error):
                 raise
             return None
-        _cache_log("[cache] data loaded from %r", str(path))
+        storing.log("[cache] data loaded from %r", str(path))
         return found
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Store a compiled form, if it may be stored and can be written."""
         try:
             path = self.path(signature)
-            if path is None or not _storable(result):
+            if path is None or not storing.storable(result):
                 return
-            data = dumps((signature, result._reduce()))
+            data = storing.as_bytes(signature, result)
         except Exception as error:  # something in it cannot be pickled
             if is_of_handler(error):
                 raise
             return
         if write(path, data):
-            _cache_log("[cache] data saved to %r", str(path))
+            storing.log("[cache] data saved to %r", str(path))
 
     def enable(self) -> None:
         """Do nothing; Numba may ask for it."""
 
     disable = flush = enable
-
-
-def _storable(result: Any) -> bool:
-    """Tell whether code means the same in another process.
-
-    It does not where it has addresses in it, nor where it holds a function that Numba numbered before fedmpi was
-    there, or that comes from the cache of a program without fedmpi: one of another program may have the same symbol,
-    and the linker takes the first of two.
-    """
-    if result.lifted or result.library.has_dynamic_globals:
-        return False
-    module = result.library._final_module
-    symbols = " ".join(symbol.name for part in (module.functions, module.global_variables) for symbol in part)
-    return all(int(number) >= SerialNumbers.FIRST for number in _NUMBER.findall(symbols))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.simd import CLASSES, Value, Vectors, emitter, lanes
 from fedmpi.local.kernels.tiles import aligned, padded
+from fedmpi.local.numba_parts.lowering import cgutils
 
 WORD = ir.IntType(32)
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.simd import VECTOR, Value, Vectors, emitter, lanes
 from fedmpi.local.kernels.softmax_rows import scores_for, slopes
 from fedmpi.local.kernels.tiles import aligned, padded, row_sum
+from fedmpi.local.numba_parts.lowering import cgutils
 
 FEW = 5  # rows whose scores are summed together
 PARTIAL = 2  # sums for each score, of even and of odd features: FEW * PARTIAL additions wait for none of the others

@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from fedmpi.local.jit.callee import OPTIONS
@@ -18,6 +17,7 @@ from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.simd import Value, Vectors, emitter, lanes
 from fedmpi.local.kernels.softmax_rows import scores_for, slopes
 from fedmpi.local.kernels.tiles import aligned, padded, row_sum
+from fedmpi.local.numba_parts.lowering import cgutils
 
 PARTIAL = 4  # sums that are added to in turn: an addition need not wait for the one before
 

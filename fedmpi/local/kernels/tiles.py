@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.simd import CLASSES, ROWS, SPANS, VECTOR, Value, Vectors, emitter
+from fedmpi.local.numba_parts.lowering import cgutils
 
 INDEX = types.intp
 

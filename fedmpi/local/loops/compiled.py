@@ -144,13 +144,13 @@ def compile_entry(write: Callable[[bool], Generator], name: str, *, stored: bool
     Rows that are ``stored`` in another form than an array are given to user code as they are if it can be compiled for
     them, because it gives them to kernels only; otherwise as arrays, for which ``dense`` is True.
     """
-    from numba.core.errors import NumbaError
+    from fedmpi.local.numba_parts.intermediate import errors
 
     prepare_numba()
     with announced(name):
         try:
             return _compile(write(False), name)
-        except (NumbaError, AttributeError, TypeError):
+        except (errors.NumbaError, AttributeError, TypeError):
             if not stored:
                 raise
             return _compile(write(True), name)
@@ -191,7 +191,8 @@ def _compile(generator: Generator, title: str) -> Any:
 def _signature(generator: Generator) -> tuple[Any, ...]:
     """Return the Numba types of an entry's parameters."""
     from numba import types
-    from numba.np.numpy_support import from_dtype
+
+    from fedmpi.local.numba_parts.lowering import from_dtype
 
     signature: list[Any] = [types.Array(types.int64, 1, "C")]
     for dtype, rank, written in generator.signature:

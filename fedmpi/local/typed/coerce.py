@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import errors
-from numba.core.imputils import lower_constant
 from numba.extending import models, overload, register_model, typeof_impl
-from numba.np.numpy_support import from_dtype
 
 from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
@@ -28,6 +25,8 @@ from fedmpi.local.jit.compile_errors import not_compiled
 from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.read_only import read_only
+from fedmpi.local.numba_parts.intermediate import errors
+from fedmpi.local.numba_parts.lowering import from_dtype, lower_constant
 from fedmpi.local.records import element_names, record_of
 from fedmpi.local.typed.numba_types import SequenceValue, retyped
 from fedmpi.local.typed.stored_rows import StoredRows

@@ -15,11 +15,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from numba.core import ir
-
 from fedmpi.local.jit.callee import callee
 from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import Kernel
+from fedmpi.local.numba_parts.intermediate import ir
 
 
 def consuming_call(func_ir: Any, parameter: str) -> Any:

@@ -11,17 +11,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import cgutils, errors, inline_closurecall
-from numba.core.imputils import (
-    RefType,
-    impl_ret_borrowed,
-    impl_ret_new_ref,
-    iternext_impl,
-    lower_builtin,
-    lower_cast,
-)
-from numba.core.registry import cpu_target
-from numba.core.typing.templates import AbstractTemplate, infer, signature
 from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
@@ -31,6 +20,21 @@ from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import code_of
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.kernels.widen import widen
+from fedmpi.local.numba_parts.intermediate import errors
+from fedmpi.local.numba_parts.intermediate import length_of_iterator as length_of_numba
+from fedmpi.local.numba_parts.lowering import (
+    AbstractTemplate,
+    RefType,
+    cgutils,
+    cpu_target,
+    impl_ret_borrowed,
+    impl_ret_new_ref,
+    infer,
+    iternext_impl,
+    lower_builtin,
+    lower_cast,
+    signature,
+)
 from fedmpi.local.records import element_names, record_class, record_of
 from fedmpi.local.typed.stored_rows import stored
 from fedmpi.local.typed.tokens import token_of
@@ -374,7 +378,7 @@ def _iternext(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> N
 def length_of_iterator(typing: Any, iterator: Any) -> Any:
     """Return how many values an iterator gives: what Numba asks for ``np.array([… for batch in batches])``."""
     if not isinstance(iterator, SequenceIterator):
-        return inline_closurecall.length_of_iterator._defn(typing, iterator)
+        return length_of_numba._defn(typing, iterator)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sequence = _proxy(context, builder, iterator.sequence, _proxy(context, builder, iterator, args[0]).sequence)

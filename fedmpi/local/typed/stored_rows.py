@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, make_attribute_wrapper, models, overload_attribute, register_model
 
 from fedmpi.local.columns.sparse import Csr, Pixels
 from fedmpi.local.jit.callee import OPTIONS
+from fedmpi.local.numba_parts.lowering import cgutils, impl_ret_borrowed
 
 
 class StoredRows(types.Type):
