@@ -53,6 +53,7 @@ def test_every_operator_has_a_section_with_its_row_and_an_example(name):
     assert any(f"fm.{name}(" in program.code for program in pages.programs(ROOT / "docs" / "operators.md"))
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx", reason="no sphinx: install fedmpi[docs]")
     words = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", tmp_path / "trees", ROOT / "docs", tmp_path]

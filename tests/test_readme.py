@@ -29,7 +29,7 @@ def test_the_two_commands():
 
 @needs.mpi_jobs
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_tutorials_heart(tmp_path, ranks):
     script = tmp_path / "train.py"
     script.write_text(PROGRAMS[0] + "if fm.is_server():\n    print(fm.plan(federated_train))\n")
@@ -51,7 +51,7 @@ def test_the_local_computation(tmp_path):
 
 
 @needs.mpi_jobs
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_operators(tmp_path, ranks):
     script = tmp_path / "statistics_of_clients.py"
     script.write_text(PROGRAMS[2])
@@ -61,7 +61,7 @@ def test_the_operators(tmp_path, ranks):
 
 
 @needs.mpi_jobs
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_data_in_files(tmp_path, ranks):
     script = tmp_path / "brightness.py"
     script.write_text(PROGRAMS[3])

@@ -152,6 +152,7 @@ def job(folder, text, ranks=3, patience=30, options=()):
     return Report(result, {name: int(number) for number, name in found})
 
 
+@pytest.mark.slow
 def test_a_failure_on_one_rank_is_told_and_the_next_test_runs(tmp_path):
     report = job(tmp_path, ON_ONE, ranks=2)
     assert report.result.returncode == 1, report.result

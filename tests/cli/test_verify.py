@@ -69,13 +69,14 @@ def test_a_launcher_of_ones_own(tmp_path):
 # Programs that do not.
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "number", "text"),
     [
         ("server", 2, r"mean called at verified_job.py:\d+, type float32@SERVER"),
         ("clients", 3, r"doubled called at verified_job.py:\d+, type {float32}@CLIENTS"),  # a ClientData
-        pytest.param("time", 2, r"mean called at verified_job.py:\d+, type float32@SERVER", marks=pytest.mark.slow),
+        ("time", 2, r"mean called at verified_job.py:\d+, type float32@SERVER"),
     ],
 )
 def test_the_first_result_that_differs_is_named(way, number, text):
@@ -157,6 +158,7 @@ def test_the_server_trains_if_asked():
     assert re.search(text, result.stderr), result
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_a_run_that_fails_shows_the_end_of_its_stderr():
     result = verified("raise", "-n", "1,2")
@@ -191,6 +193,7 @@ def test_a_run_that_hangs_is_ended():
     assert result.stderr.count("hang of 2") == 2  # two ranks, maybe in one line
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(number):
@@ -277,6 +280,7 @@ def calls(text):
     return [match.groups() for match in found]
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_the_log_of_three_ranks_has_the_hashes_of_one(tmp_path):
     logs = {}
@@ -303,6 +307,7 @@ def test_a_log_by_the_environment_goes_to_stderr_and_is_appended_to_a_file(tmp_p
     assert len(calls(path.read_text())) == 8
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 @pytest.mark.parametrize("words", [["run", SCRIPT, "plain"], ["tutorial"]])
 def test_a_log_that_cannot_be_written_is_a_usage_error(tmp_path, words):
@@ -313,6 +318,7 @@ def test_a_log_that_cannot_be_written_is_a_usage_error(tmp_path, words):
     assert result.stderr.splitlines()[0] == text, result
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_a_log_of_the_environment_that_cannot_be_written_ends_the_job():
     result = run_job(3, [SCRIPT, "plain"], timeout=60, env={"FEDMPI_LOG": "/"})

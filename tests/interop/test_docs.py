@@ -17,7 +17,7 @@ BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL
 
 
 @needs.mpi_jobs
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_program(tmp_path, ranks):
     script = tmp_path / "program.py"
     script.write_text(BLOCKS["python"])

@@ -376,6 +376,7 @@ print(*(sum(f.stats.cache_hits.values()) for f in (outer, closure)))
 """
 
 
+@pytest.mark.slow
 def test_callers_are_cached_and_still_raise(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     root = str(Path(kernels.__file__).parent.parent)

@@ -14,7 +14,9 @@ pytestmark = needs.mpi_jobs
 
 
 @pytest.mark.parametrize("piece", [None, 16])
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "ranks", [pytest.param(ranks, marks=[] if ranks == 3 else pytest.mark.slow) for ranks in (1, 2, 3, 4)]
+)
 def test_every_message(ranks, piece):
     result = run_job(ranks, [JOB, *([] if piece is None else [str(piece)])], timeout=60)
     assert result.returncode == 0, result

@@ -172,6 +172,7 @@ def test_no_loops():
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 @pytest.mark.parametrize(
     ("way", "env", "said"),
@@ -191,6 +192,7 @@ def test_ranks_that_disagree(way, env, said):
         assert line in text, result
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_whole_lists_are_compared_in_debug_mode_alone():
     for env, code in (("0", 0), ("1", 1)):
@@ -201,6 +203,7 @@ def test_whole_lists_are_compared_in_debug_mode_alone():
         ) == code
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_ranks_that_agree():
     result = run_job(3, [JOB, "nothing"], timeout=60, env={"FEDMPI_DEBUG": "1"})

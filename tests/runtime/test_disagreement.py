@@ -11,7 +11,7 @@ from tests import needs
 from tests.mpijob import TIMED_OUT, run_job
 
 JOB = Path(__file__).with_name("disagree_job.py")
-pytestmark = needs.mpi_jobs
+pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 ONE_NAME = (
     "they run different programs (of one name: a constant, a type, a local computation or a context's option differs)"
 )

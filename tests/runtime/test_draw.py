@@ -194,6 +194,7 @@ def test_no_computation():
         fm.draw(3)
 
 
+@pytest.mark.slow
 @needs.mpi_jobs
 def test_rank_0_writes(tmp_path):
     script = tmp_path / "script.py"
