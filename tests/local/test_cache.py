@@ -573,3 +573,41 @@ def test_a_version_of_numba_that_was_not_tried(folder, tmp_path):
             [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=100
         )
         assert done.stdout == "False 0.6931472 0.6931471824645996\n", done.stderr
+
+
+STORED = """
+import numpy as np
+import fedmpi as fm
+from numba.core import event
+
+BATCH = fm.to_type({"x": (np.float32, [None, 3])})
+
+@fm.numba_computation(np.float32, BATCH)
+def step(total, batch):
+    return total + batch.x.sum()
+
+@fm.federated_computation(fm.FederatedType(fm.SequenceType(BATCH), fm.CLIENTS))
+def totals(data):
+    def total(batches):
+        return fm.sequence_reduce(batches, np.float32(0), step)
+    return fm.federated_sum(fm.federated_map(fm.federated_computation(total, fm.SequenceType(BATCH)), data))
+
+pixels = fm.client_data([[{"x": np.ones((2, 3), np.float32)}]] * 4, fm.SequenceType(BATCH))
+with event.install_recorder("numba:compile") as recorded:
+    print(totals(pixels), end=" ")
+print(sum(e.is_start for _, e in recorded.buffer))
+"""
+
+
+def test_a_body_that_reads_stored_rows_as_arrays_is_tried_once(folder, tmp_path):
+    """The second process neither compiles nor infers types; what others wrote there in bad faith is not believed."""
+    script = tmp_path / "stored.py"
+    script.write_text(STORED)
+    (first, _, _), (second, saved, _) = finish(start(script, folder)), finish(start(script, folder))
+    assert first.startswith("24.0 ")
+    assert (second, saved) == ("24.0 0", [])
+    (refused,) = entries(folder, ".refused")
+    refused.chmod(0o666)
+    third, saved, _ = finish(start(script, folder))
+    assert third.startswith("24.0 ")
+    assert int(third.split()[1]) > 0

@@ -20,6 +20,10 @@ from fedmpi.local.jit.interrupts import is_of_handler
 from fedmpi.local.numba_parts import storing
 
 
+class Refused(Exception):
+    """A form that could not be compiled when it was tried."""
+
+
 class Store:
     """The stored forms of one function; ``kind`` tells those of different compilers apart.
 
@@ -53,6 +57,20 @@ class Store:
         path = self.path(signature)
         with contextlib.nullcontext() if path is None or path.exists() else locked(path.with_suffix(".lock")):
             yield
+
+    @contextlib.contextmanager
+    def tried_once(self, signature: Any, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+        """Raise `Refused` in the stead of trying again what has ended in an error of these classes before."""
+        path = self.path(signature) if refusals else None
+        kept = None if path is None else path.with_suffix(".refused")
+        if kept is not None and read(kept) is not None:
+            raise Refused
+        try:
+            yield
+        except refusals as error:
+            if kept is not None and not is_of_handler(error):
+                write(kept, str(error).encode())
+            raise
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """Return the compiled form for these types; None where there is none that can be read."""

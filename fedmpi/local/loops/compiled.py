@@ -142,18 +142,19 @@ def compile_entry(write: Callable[[bool], Generator], name: str, *, stored: bool
     """Return the compiled entry that ``write(dense)`` generates; ``name`` is what it is called when that takes long.
 
     Rows that are ``stored`` in another form than an array are given to user code as they are if it can be compiled for
-    them, because it gives them to kernels only; otherwise as arrays, for which ``dense`` is True.
+    them, because it gives them to kernels only; otherwise as arrays, for which ``dense`` is True.  That it cannot is
+    found while types are inferred, before any machine code is made, and kept in the cache: it is tried once.
     """
+    from fedmpi.local.jit.store import Refused
     from fedmpi.local.numba_parts.intermediate import errors
 
     prepare_numba()
+    refusals = (errors.NumbaError, AttributeError, TypeError)
     with announced(name):
-        try:
-            return _compile(write(False), name)
-        except (errors.NumbaError, AttributeError, TypeError):
-            if not stored:
-                raise
-            return _compile(write(True), name)
+        if stored:
+            with contextlib.suppress(Refused, *refusals):
+                return _compile(write(False), name, refusals)
+        return _compile(write(stored), name)
 
 
 class Core:
@@ -183,9 +184,9 @@ def _called(function: Any, *, cache: bool) -> Any:
     return jitted(function, store=Store(function) if cache else None, nogil=True)
 
 
-def _compile(generator: Generator, title: str) -> Any:
+def _compile(generator: Generator, title: str, refusals: tuple[type[Exception], ...] = ()) -> Any:
     text, signature, scope = text_of(generator, "entry"), _signature(generator), linked(generator.scope)
-    return _compiled("entry", _called, text, scope, _key(scope, text, signature), signature, title)
+    return _compiled("entry", _called, text, scope, _key(scope, text, signature), signature, title, refusals)
 
 
 def _signature(generator: Generator) -> tuple[Any, ...]:
@@ -202,13 +203,20 @@ def _signature(generator: Generator) -> tuple[Any, ...]:
 
 
 def _compiled(
-    name: str, make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any, title: str
-) -> Any:
-    """Return the dispatcher that ``make`` makes of the function ``name`` in a text, compiled or loaded."""
+    name: str, make: Callable[..., Any], text: str, scope: dict[str, Any], key: str | None, signature: Any, title: str,
+    refusals: tuple[type[Exception], ...] = (),
+) -> Any:  # fmt: skip
+    """Return the dispatcher that ``make`` makes of the function ``name`` in a text, compiled or loaded.
+
+    Errors in ``refusals`` are kept in the cache, and are a `Refused` there.
+    """
     prepare_numba()
     made = make(cache.function_of(name, text, scope, key, title), cache=key is not None)
-    with made._cache.compiling(signature) if key is not None else contextlib.nullcontext():
+    if key is None:
         made.compile(signature)
+    else:
+        with made._cache.compiling(signature), made._cache.tried_once(signature, refusals):
+            made.compile(signature)
     made.disable_compile()
     return made
 
