@@ -81,6 +81,7 @@ class Row:
     unit: Literal["s", "B", "1"] = "s"
     by: Literal["median", "minimum"] = "median"
     difference: float | None = None
+    slowly: tuple[str, ...] = ()  # what ran client by client, unasked
 
     @property
     def value(self) -> float:
@@ -120,6 +121,7 @@ class Row:
             "target": None if self.target is None else dataclasses.asdict(self.target),
             "met": self.met,
             "difference": self.difference,
+            "slowly": list(self.slowly),
         }
 
     def lines(self) -> list[str]:
@@ -132,7 +134,7 @@ class Row:
         details = [f"against {self.against}"]
         details += ["minima of repeats"] if self.by == "minimum" else []
         details += [] if self.difference is None else [f"results differ by {self.difference:.0e}"]
-        return [first, f"      {self.setting}", f"      {'; '.join(details)}"]
+        return [first, *(f"      {text}" for text in (self.setting, "; ".join(details), *self.slowly))]
 
 
 HEADING = f"{'':{NAME_WIDTH + 2}}{'figure':>11}{'yardstick':>11}{'ratio':>14}   target on two cores"

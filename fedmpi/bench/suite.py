@@ -14,6 +14,7 @@ import numpy as np
 import fedmpi as fm
 from fedmpi.bench.rows import Row, Target, Times
 from fedmpi.data import Mnist
+from fedmpi.runtime import slowly
 from fedmpi.runtime.mpi.comm import Communicator
 
 Action = Callable[[], Any]
@@ -107,6 +108,7 @@ class Suite:
             return
         if self.quick:
             row = dataclasses.replace(row, target=None)  # it belongs to the setting of a thorough run
+        row = dataclasses.replace(row, slowly=tuple(slowly.taken()))
         self.rows.append(row)
         self.show(row)
         if row.difference is not None and not row.difference <= tolerance:  # NaN is a disagreement

@@ -20,6 +20,7 @@ from fedmpi.local.columns.column import Column
 from fedmpi.local.columns.messages import from_bytes, to_bytes
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.interpret import Interpreter
+from fedmpi.runtime import slowly
 from fedmpi.runtime.arguments.checks import (
     check,
     check_data,
@@ -34,7 +35,6 @@ from fedmpi.runtime.arguments.sizes import works
 from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
-from fedmpi.runtime.mpi.log import logger
 from fedmpi.runtime.plan.decision import No
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
@@ -51,7 +51,6 @@ from fedmpi.runtime.upward.reduce import reduce
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
 UPWARD = (reduce, aggregate, collect)  # what brings a stage's results to rank 0, in this order (collective)
-SLOWLY = "%s: its clients are run client by client, for %s"
 REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
 
 
@@ -209,7 +208,7 @@ class Execution(CallState):
         """Say once on rank 0 that clients are run client by client where the program has not asked for that."""
         for stage in self.program.stages if self.comm.is_server else ():
             if stage.has_clients and isinstance(stage.compiled, No) and not stage.compiled.asked:
-                logger.warning(SLOWLY, self.name, stage.compiled.reason)
+                slowly.tell(self.name, stage.compiled.reason)
 
     # --- down: server work, header or word, payload ---
 
@@ -275,7 +274,7 @@ class Execution(CallState):
         found = next(part.tobytes().decode() for part in reasons if len(part))
         self.program.refuse(number, found)
         if self.comm.is_server:
-            logger.warning(SLOWLY, self.name, found)
+            slowly.tell(self.name, found)
 
     def gather(self) -> None:
         """Bring the result's values at the clients to rank 0, in the order of the clients."""

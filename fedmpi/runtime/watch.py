@@ -1,8 +1,8 @@
 """What computations return, as SHA-256: a line of the log for each federated call, and the record that is compared.
 
 `fedmpi verify` sets FEDMPI_RECORD to a file on all ranks; rank 0 then appends one line of JSON for each computation
-that has returned to the program, federated or not: number, name, where it was called, type, SHA-256.  Calls from within
-a computation are part of that one.
+that has returned to the program, federated or not: number, name, where it was called, type, SHA-256, and what `slowly`
+has told.  Calls from within a computation are part of that one.
 
 The hash covers the type and the value: the type as JSON, then the leaves in its order, each with its shape before its
 bytes (C order, little endian; texts as UTF-8 after their length), sequences and clients with their number before them.
@@ -32,6 +32,7 @@ from fedmpi.language.types import FederatedType, FunctionType, SequenceType, Str
 from fedmpi.local.columns.client_data import ClientData
 from fedmpi.local.columns.column import is_text
 from fedmpi.local.columns.values import ArgumentError, struct_parts
+from fedmpi.runtime import slowly
 from fedmpi.runtime.arguments.placeholder import Placeholder
 from fedmpi.runtime.mpi import comm as mpi
 from fedmpi.runtime.mpi import launch
@@ -106,6 +107,7 @@ class Watch:
             "where": user_location(),
             "type": str(self._computation.type_signature.result),
             "sha256": digest,
+            "slowly": slowly.taken(),
         }
         with open(_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -13,6 +13,7 @@ from fedmpi.bench import by_hand, suite, workloads
 from fedmpi.bench.rows import Row, Target, Times, quantity
 from fedmpi.cli import bench
 from fedmpi.cli.main import main
+from fedmpi.runtime import slowly
 from tests import needs
 from tests.mpijob import run_job
 
@@ -125,11 +126,25 @@ def test_quantities():
     assert quantity(12_345.6, "1") == "12,346"
 
 
-def test_sides_that_disagree_are_noted():
-    class Rank0:
-        rank = 0
-        is_server = True
+class Rank0:
+    rank = 0
+    is_server = True
 
+
+def test_a_row_says_what_ran_client_by_client_unasked():
+    slowly.taken()
+    run = suite.Suite(Rank0(), None, False, 1, lambda _: None)
+    slowly.tell("total", "a reason")
+    for _ in range(2):
+        run.add(row(1.0, 2.0))
+    first, second = run.rows
+    text = "total: its clients are run client by client, for a reason"
+    assert f"      {text}" in first.lines()
+    assert first.as_json()["slowly"] == [text]
+    assert second.slowly == ()
+
+
+def test_sides_that_disagree_are_noted():
     run = suite.Suite(Rank0(), None, False, 1, lambda _: None)
     run.add(row(1.0, 2.0, difference=1e-7), 1e-6)
     assert run.problems == []

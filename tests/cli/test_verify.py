@@ -90,7 +90,14 @@ def test_the_first_result_that_differs_is_named(way, number, text):
 
 
 def record(number, **changed):
-    line = {"number": number, "name": "mean", "where": "a.py:1", "type": "float32", "sha256": f"{number:064x}"}
+    line = {
+        "number": number,
+        "name": "mean",
+        "where": "a.py:1",
+        "type": "float32",
+        "sha256": f"{number:064x}",
+        "slowly": [],
+    }
     return {**line, **changed}
 
 
@@ -137,6 +144,33 @@ def test_the_first_difference_is_told(changed, lines):
         verify._compare(verify.Setting(1), first, verify.Setting(3, True), changed)
     assert str(caught.value).splitlines() == lines
     verify._compare(verify.Setting(1), first, verify.Setting(3, True), list(first))
+
+
+OPEN = """
+import numpy as np
+import fedmpi as fm
+
+@fm.federated_computation(fm.type_at_clients((np.float32, [None])))
+def total(values):
+    return fm.federated_max(values)
+
+for _ in range(2):
+    total([np.ones(2, np.float32)] * 3)
+"""
+
+
+@needs.mpi_jobs
+@pytest.mark.slow
+def test_what_runs_client_by_client_is_told_below_each_run(tmp_path):
+    script = tmp_path / "open.py"
+    script.write_text(OPEN)
+    result = run_command([*FEDMPI, "verify", "-n", "1,2", script], timeout=60)
+    assert result.returncode == 0, result
+    told = r"  total: its clients are run client by client, for what is summed has sizes that its type leaves open"
+    times = r"\(\d+\.\d s\)"
+    assert re.fullmatch(
+        rf"1 rank: 2 results {times}\n{told}\n2 ranks: 2 results, all equal {times}\n{told}\n", result.stdout
+    ), result
 
 
 @needs.mpi_jobs
