@@ -71,7 +71,8 @@ class Execution(CallState):
             stage = self.program.stages[number]
             if stage.server and self.comm.is_server:
                 self.attempt(functools.partial(self.serve, stage))
-            self.descend(stage)
+            if stage.descends or self.program.debug:
+                self.descend(stage)
             if self.moves:
                 self.move()
             if stage.arrives:

@@ -14,7 +14,7 @@ from fedmpi.local.computations.bodies import BATCH, CLIENT, STEP, NotCompilable
 from fedmpi.local.loops.codegen import Generator, Parts, Var, check_compilable, part_of
 from fedmpi.local.loops.lifting import Lift
 from fedmpi.local.sums.terms import CLIENTS, turn_of
-from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, folding_state, weight_of
+from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, folding_state
 from fedmpi.runtime.plan.reduction import LeafPlace, Reduction
 from fedmpi.runtime.plan.stage import Stage
 
@@ -257,7 +257,7 @@ class LoopWriter:
 
     def weight(self, number: int, node: Node) -> tuple[list[str], str]:
         """Write how a mean's weight is checked; return it as it was given (nothing without), and as a float64."""
-        weight = weight_of(node)
+        weight = node.weight
         if weight is None:
             return [], "1.0"
         g = self.generator

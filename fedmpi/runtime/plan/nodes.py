@@ -64,6 +64,11 @@ class Node:
         """Whether it brings the clients' values to the server."""
         return self.operator is not None and self.operator.goes_up
 
+    @functools.cached_property
+    def weight(self) -> Node | None:
+        """The weights of a reduction, where it has any."""
+        return self.inputs[1] if self.op == "federated_mean" and len(self.inputs) > 1 else None
+
     def __str__(self) -> str:
         return f"{self.op} at {self.where}" if self.where else self.op
 
@@ -126,8 +131,3 @@ def nbytes(types: list[Type]) -> int | None:
     if any(map(has_open_dimensions, types)):
         return None
     return sum(dtype.itemsize * math.prod(inner) for type_ in types for dtype, inner in leaf_formats(type_))
-
-
-def weight_of(node: Node) -> Node | None:
-    """Return the weights of a reduction, where it has any."""
-    return node.inputs[1] if node.op == "federated_mean" and len(node.inputs) > 1 else None

@@ -7,6 +7,7 @@ and its result belongs to the next.  All values that go down in a stage travel t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class Plan:
     gathered: tuple[Node, ...]
     fingerprint: int
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         return self.computation.name
 

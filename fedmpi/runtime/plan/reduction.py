@@ -49,11 +49,11 @@ class LeafPlace:
     at: int
     limit: int = -1
 
-    @property
+    @functools.cached_property
     def exact(self) -> bool:
         return self.store == "exact"
 
-    @property
+    @functools.cached_property
     def is_integer(self) -> bool:
         return self.dtype.kind in "iu"
 
@@ -74,15 +74,15 @@ class Reduction:
     member: Type
     weight: TensorType | None = None
 
-    @property
+    @functools.cached_property
     def mean(self) -> bool:
         return self.op == "federated_mean"
 
-    @property
+    @functools.cached_property
     def least(self) -> bool:
         return self.op == "federated_min"
 
-    @property
+    @functools.cached_property
     def modular(self) -> bool:
         return self.op == "federated_secure_modular_sum"
 

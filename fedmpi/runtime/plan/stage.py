@@ -64,10 +64,15 @@ class Stage:
     # Whether the ranks agree after the clients' work that nobody failed.
     arrives: bool = True
 
-    @property
+    @functools.cached_property
     def has_clients(self) -> bool:
         """Whether there is something to do for each client."""
         return bool(self.steps or self.reductions or self.folds)
+
+    @functools.cached_property
+    def descends(self) -> bool:
+        """Whether anything is told or sent before its clients' work: the header, a word, values."""
+        return self.number == 0 or self.confirms or bool(self.broadcasts)
 
     @property
     def upward(self) -> tuple[Node, ...]:

@@ -13,7 +13,7 @@ from fedmpi.local.computations.bodies import LocalBody, NotCompilable
 from fedmpi.local.loops.codegen import compilable
 from fedmpi.runtime.plan.decision import COMPILED_FROM, Decision, From, No, Yes
 from fedmpi.runtime.plan.loop_text import LoopWriter
-from fedmpi.runtime.plan.nodes import Node, has_open_dimensions, node_inputs, weight_of
+from fedmpi.runtime.plan.nodes import Node, has_open_dimensions, node_inputs
 from fedmpi.runtime.plan.reduction import Layout, Reduction
 from fedmpi.runtime.plan.stage import Options, Stage, columns_of
 
@@ -79,7 +79,7 @@ def layout_of(reductions: Sequence[Node], mode: str) -> Layout | None:
 
 def reduction_of(node: Node, member: Type) -> Reduction:
     """Return the reduction of a node whose members have this type (open dimensions filled in)."""
-    given = weight_of(node)
+    given = node.weight
     weight = None if given is None else given.member
     assert weight is None or isinstance(weight, TensorType)
     return Reduction(node.op, member, weight)

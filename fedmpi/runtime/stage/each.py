@@ -14,7 +14,7 @@ from fedmpi.local.loops.functions import concrete
 from fedmpi.local.sums.weights import check_weight
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold
-from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, weight_of
+from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import UNFOLDED
 from fedmpi.runtime.stage.selection import Selection
@@ -41,7 +41,7 @@ class Each:
                     raise work.failed(error, node, position) from error
                 if forked.is_child():  # the function has forked it and let it return: the next client is not for it
                     forked.end(None)
-            members = [(values.of(n.inputs[0]), values.of(weight_of(n))) for n in stage.reductions]
+            members = [(values.of(n.inputs[0]), values.of(n.weight)) for n in stage.reductions]
             self._check(work, members, position)
             following = []
             for node, fold in folds:

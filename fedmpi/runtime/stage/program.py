@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedmpi.language.errors import Report
-from fedmpi.language.types import FunctionType, SequenceType, StructType, TensorType, Type, contains, is_federated
+from fedmpi.language.types import (
+    FederatedType,
+    FunctionType,
+    SequenceType,
+    StructType,
+    TensorType,
+    Type,
+    contains,
+    is_federated,
+)
 from fedmpi.language.types.placements import SERVER
 from fedmpi.language.types.walking import flat
 from fedmpi.local.columns.messages import Parcel
@@ -53,13 +62,15 @@ class Program:
         self.folds = any(stage.folds for stage in plan.stages)
         self.counts, self.wants = _needs(plan)
         self.refusals: dict[int, str] = {}  # of loops, by their stages, that the other ranks have not heard of
-        self._flat = _flat(plan)
+        self._single, self._flat = _single(plan), _flat(plan)
         self._functions: dict[tuple[Node, int], LocalFunction] = {}
         self._sums: dict[int, Accumulator] = {}
         self._loops: dict[Any, ClientLoop | None] = {}
 
     def split(self, argument: Any, *, server: bool) -> Sequence[Part]:
         """Return the parts of a call's argument in the order of the plan's inputs, functions left out."""
+        if self._single is not None:
+            return [(*self._single, argument)]
         if self._flat is not None and type(argument) is tuple and len(argument) == len(self._flat):
             return [(path, type_, value) for (path, type_), value in zip(self._flat, argument, strict=True)]
         parts = parts_of(self.plan.computation, argument, server=server)
@@ -165,6 +176,12 @@ def check(node: Node, value: Any) -> None:
     except ArgumentError as error:
         # Never the user's mistake in words: the boundaries that the value passed before should have refused it.
         raise TypeError(f"debug mode: a value does not have the type {node.type}: {error}") from None
+
+
+def _single(plan: Plan) -> tuple[tuple[str, ...], Type] | None:
+    """Return path and type of the whole argument, where it is one input."""
+    parameter = plan.computation.type_signature.parameter
+    return (plan.inputs[0].detail, parameter) if isinstance(parameter, FederatedType) else None
 
 
 def _flat(plan: Plan) -> tuple[tuple[tuple[str, ...], Type], ...] | None:
