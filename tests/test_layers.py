@@ -25,7 +25,7 @@ ROOMS = """
     local.numba_parts local.attributes local.records local.value_errors local.jit local.columns local.sums
     local.integers local.kernels local.typed local.integer_pass local.computations local.loops local.decorators local
     kernels
-    runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.upward
+    runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
     runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference
     runtime.asynchronous runtime.context runtime.show runtime
     framework data fedmpi tutorial bench interop cli __main__

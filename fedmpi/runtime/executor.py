@@ -39,9 +39,9 @@ from fedmpi.runtime.plan.decision import No
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
+from fedmpi.runtime.runners.clients import run_clients
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.call import CallState
-from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.nonfinite import tell
 from fedmpi.runtime.stage.program import refusal
 from fedmpi.runtime.upward.aggregate import aggregate

@@ -297,5 +297,6 @@ def test_all_operators_are_written_and_broken():
 
     run()
     named = {name for name in OPERATORS if name.startswith(("federated_", "sequence_"))}
-    assert set(seen) == named
+    lacking = "each operator needs a method of `Writer` in tests/language/written.py, and that a place in STEPS"
+    assert set(seen) == named, lacking
     assert {how.__name__ for how in BREAKS} == set().union(*seen.values())

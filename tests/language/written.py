@@ -125,7 +125,7 @@ class Writer:
         keys, value = self.at(C, lambda m: m is fm.to_type((i32, [2]))), self.at(S)
         name = self.one_of(["federated_select", "federated_secure_select"])
         member = value.type_signature.member
-        if not isinstance(member, fm.SequenceType):
+        if not contains(member, fm.SequenceType):
             return self.call(name, keys, fm.federated_value(5, S), value, second(member, i32))
         return self.call(name, keys, fm.federated_value(5, S), value, fc(lambda x, y: y, member, i32))
 

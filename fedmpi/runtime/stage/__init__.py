@@ -1,5 +1,5 @@
-"""One stage at work on one rank: the state of the call, runners of clients, their sums.
+"""What a stage works with on one rank: the state of the call, what the calls of a program share, compiled loops, sums.
 
-Here stand compiled loops, client by client, the accumulator, limits, secure sums, debug mode's checks.
-Not here: the order of stages and what goes down (`fedmpi.runtime.executor`), and how it comes up (`runtime.upward`).
+Here stand the accumulator, limits, secure sums, debug mode's checks.
+Not here: who runs the clients (`runtime.runners`), the order of stages and what goes down (`fedmpi.runtime.executor`), and how it comes up (`runtime.upward`).
 """

@@ -18,11 +18,11 @@ from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.folding import homes_of, merged
 from fedmpi.runtime.plan.nodes import MERGE, REPORT, ZERO, Node, folding_state
+from fedmpi.runtime.runners.clients import run_clients
+from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.call import CallState
-from fedmpi.runtime.stage.clients import run_clients
 from fedmpi.runtime.stage.program import FOLDS
-from fedmpi.runtime.stage.work import Work
 
 
 def aggregate(call: CallState, work: Work, _: Words) -> None:

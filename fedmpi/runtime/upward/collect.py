@@ -13,8 +13,8 @@ from fedmpi.local.columns.messages import from_bytes, to_bytes
 from fedmpi.local.columns.taking import joined, take
 from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.nodes import Node
+from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage.call import CallState
-from fedmpi.runtime.stage.work import Work
 
 
 def collect(call: CallState, work: Work, _: Words) -> None:

@@ -13,9 +13,9 @@ from fedmpi.runtime.collective.rounds import Words
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.reduction import Layout, Reduction
 from fedmpi.runtime.plan.stages import reduction_of
+from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import closed, leaf_shapes
-from fedmpi.runtime.stage.work import Work
 
 
 def reduce(call: CallState, work: Work, words: Words) -> None:

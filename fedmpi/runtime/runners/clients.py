@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fedmpi.runtime.runners.each import Each
+from fedmpi.runtime.runners.fused import Fused
+from fedmpi.runtime.runners.work import Runner, Work
 from fedmpi.runtime.stage.call import CallState
-from fedmpi.runtime.stage.each import Each
-from fedmpi.runtime.stage.fused import Fused
 from fedmpi.runtime.stage.program import WHOLE
-from fedmpi.runtime.stage.work import Runner, Work
 
 # The first that takes a stage's clients runs them; the last takes all.
 RUNNERS: tuple[Runner, ...] = (Fused(), Each())

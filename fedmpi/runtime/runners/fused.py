@@ -7,7 +7,7 @@ import numpy as np
 from fedmpi.local.computations.bodies import CLIENT, PROGRESS, STEP, note_progress
 from fedmpi.runtime.plan.decision import is_compiled
 from fedmpi.runtime.plan.folding import numbered
-from fedmpi.runtime.stage.work import Work
+from fedmpi.runtime.runners.work import Work
 
 
 class Fused:

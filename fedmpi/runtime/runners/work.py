@@ -69,9 +69,11 @@ class Runner(Protocol):
     """One way to run the clients of a stage.  `clients.RUNNERS` lists them; the first that takes a work runs it.
 
     A client counts whole or not at all.  It is *computed* first: all steps, the weights and limits of its terms, the
-    next states of the folds; any of this may fail, which raises `Work.failed`.  Then it is *committed*, which cannot
-    fail: its terms are added to ``work.sums`` (or kept in ``work.members``), the folds' states are its own.  What the
-    stage keeps goes into the call's ``values`` and ``positions``, the states of blocks into ``work.states``.
+    next states of the folds; any of this may fail, which raises `Work.failed`, of the rank's clients for the first that
+    fails.  Then it is *committed*, which cannot fail: its terms are added to ``work.sums`` (or kept in
+    ``work.members``), the states of ``work.folds`` are its own.  What the stage keeps goes into the call's ``values``
+    and ``positions``, the states of blocks into ``work.states``, where the rank has no clients too.  A runner in Python
+    has `one_by_one` for all of this.
     """
 
     def run(self, work: Work) -> bool:
