@@ -17,6 +17,9 @@ from fedmpi.runtime.mpi import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED_OUT = 124
+# Seconds in which a job ends in which something goes wrong: the promise, and what starting ranks takes where other
+# tests have the cores.
+WITHIN = 10 + 20
 # What launchers leave in the environment of their ranks: a job started from within a rank must not see it.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDRA_", "HYDI_")
 

@@ -9,10 +9,9 @@ import pytest
 
 from fedmpi.cli.jobs import members_of
 from tests import needs
-from tests.mpijob import ROOT, TIMED_OUT, command, run_command, run_job
+from tests.mpijob import ROOT, TIMED_OUT, WITHIN, command, run_command, run_job
 
 JOB = Path(__file__).with_name("exits_job.py")
-WITHIN = 10  # seconds: the promise
 WAITS = r"rank [012] waits in call {} \(federated_train at train\.py:30\)"
 
 pytestmark = pytest.mark.slow

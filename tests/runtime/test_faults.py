@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.mpijob import ROOT, TIMED_OUT, mpiexec, run_command, run_job
+from tests.mpijob import ROOT, TIMED_OUT, WITHIN, mpiexec, run_command, run_job
 
 JOB = Path(__file__).with_name("faults_job.py")
-WITHIN = 10  # seconds: the promise
 
 pytestmark = [needs.mpi_jobs, pytest.mark.slow]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.mpijob import TIMED_OUT, command, run_command, run_job
+from tests.mpijob import TIMED_OUT, WITHIN, command, run_command, run_job
 
 JOB = Path(__file__).with_name("fork_job.py")
 
@@ -42,4 +42,4 @@ def test_an_exception_whose_attributes_raise_ends_the_job():
     result = run("proxy_raises", 2)
     assert result.returncode == 1, result
     assert "Proxy: text of the proxy" in result.stderr, result
-    assert result.seconds < 10, result
+    assert result.seconds < WITHIN, result
