@@ -110,7 +110,7 @@ class Writer:
     def step(self):
         often = [self.map, self.map, self.zip, self.reduce, self.reduce, self.down, self.part]
         grow = self.draw.one_of(
-            [*often, self.extreme, self.aggregate, self.aggregate, self.secure, self.eval, self.select]
+            [*often, self.extreme, self.aggregate, self.aggregate, self.collect, self.secure, self.eval, self.select]
         )
         grown = grow()
         if grown is not None:
@@ -217,6 +217,10 @@ class Writer:
         sized = fm.to_type((np.int32, [None]))
         longer = fm.python_computation(lambda s, x: np.append(s, np.int32(len(s))), sized, member, result=sized)
         return fm.federated_aggregate(value, np.zeros(0, np.int32), longer, joined, report)
+
+    def collect(self):
+        value = self.pick(lambda t: at(t, fm.CLIENTS) and not has_sequence(t.member))
+        return None if value is None else fm.federated_collect(value)
 
     def secure(self):
         value = self.pick(lambda t: at(t, fm.CLIENTS) and all(kind(e.dtype) == "int" for e in leaves(t)))

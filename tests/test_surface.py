@@ -30,6 +30,13 @@ def test_public_names():
     assert callable(fm.data.mnist)
 
 
+def test_every_operator_is_in_programs_that_are_written_at_random():
+    """`federated_apply` is another name of `federated_map`, and has tests of its own."""
+    written = (ROOT / "tests" / "random_programs.py").read_text()
+    for name in {name for name in OPERATORS if name.startswith(("federated_", "sequence_"))} - {"federated_apply"}:
+        assert f"fm.{name}(" in written or f"fm.{name}," in written or f"fm.{name}]" in written, name
+
+
 def test_every_operator_is_public_and_documented():
     operators = {name for name in NAMES.split() if name.startswith(("federated_", "sequence_"))} - {
         "federated_computation"

@@ -57,7 +57,7 @@ def value_of(expr, names):
 
 def applied(expr, names):
     op, arguments = expr.op, expr.args
-    if op in ARITHMETIC or op == "federated_secure_modular_sum":  # there is no such thing there
+    if op in ARITHMETIC or op in ("federated_secure_modular_sum", "federated_collect"):  # there is no such thing there
         return bridge.wrap(as_function(expr))(*[value_of(argument, names) for argument in arguments])
     if op in ("federated_value", "federated_eval"):
         return getattr(fl, op)(function(arguments[0], names), PLACEMENTS[expr.type.placement])
@@ -69,6 +69,10 @@ def applied(expr, names):
 
 def as_function(expr):
     """Return a computation of fedmpi that applies an operator to its parameters."""
+    if len(expr.args) == 1:  # a struct of one would be taken for its element
+        (argument,) = expr.args
+        body = Apply(expr.op, (Ref("p", argument.type),), expr.type)
+        return fm.Computation(Lambda("p", body, fm.FunctionType(argument.type, expr.type)))
     type_ = fm.to_type([(f"p{i}", argument.type) for i, argument in enumerate(expr.args)])
     parameter = Ref("p", type_)
     arguments = tuple(Select(parameter, i, argument.type) for i, argument in enumerate(expr.args))
