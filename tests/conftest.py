@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 MPI = Path(__file__).resolve().parent / "mpi"
+LONGEST = ["test_mpi_suite.py", "test_softmax_forms.py", "test_cache.py", "test_verify.py", "test_bench.py"]
 on_ranks = pytest.StashKey[bool]()  # whether this is a job that runs the tests in tests/mpi
 named = pytest.StashKey[list[Path]]()  # what the command line names of them
 
@@ -43,6 +44,14 @@ def pytest_configure(config):
     if config.stash[on_ranks] and config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="fedmpi-tests-")
         atexit.register(shutil.rmtree, config.option.basetemp, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Begin with the files that take longest, so that of two processes none is left alone with them at the end."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.name, len(LONGEST)))
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # else pytest-xdist begins with the files that have most tests
 
 
 def paths_of(config):

@@ -387,7 +387,8 @@ def test_an_installation_that_cannot_be_written(tmp_path, named):
     )
     assert done.stdout == "3.0\n", done.stderr
     assert bool(list((tmp_path / "cache").rglob("*.nbc"))) == named
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*(["cache"] if named else []), "fedmpi", "home"]
+    left = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("ompi."))  # Open MPI's own
+    assert left == [*(["cache"] if named else []), "fedmpi", "home"]
 
 
 RECURSIVE = """
