@@ -15,10 +15,10 @@ from fedmpi.local.sums.weights import check_weight
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node
+from fedmpi.runtime.runners.selection import Selection
 from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import UNFOLDED
-from fedmpi.runtime.stage.selection import Selection
 
 Computed = tuple["ClientValues", list[tuple[Any, Any]], list[Any]]  # its values, what it sends up, its folds' states
 
