@@ -20,8 +20,8 @@ from fedmpi.local.columns.column import pack
 from fedmpi.local.columns.storage import check_storage
 from fedmpi.local.columns.values import ArgumentError, normalise, present, struct_parts
 from fedmpi.local.jit.debugging import check_compiler, debugging
-from fedmpi.local.loops.codegen import Parts
 from fedmpi.local.loops.functions import concrete, local_function
+from fedmpi.local.loops.writer import Parts
 from fedmpi.runtime import watch
 from fedmpi.runtime.arguments import replicate as replication
 from fedmpi.runtime.arguments.checks import check, check_ranks_known, parts_of

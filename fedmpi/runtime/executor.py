@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.language.types import FederatedType, StructType, Type
+from fedmpi.language.types import FederatedType, Type
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.local.columns.client_data import ClientData, Ranks
 from fedmpi.local.columns.column import Column
-from fedmpi.local.columns.messages import from_bytes, to_bytes
+from fedmpi.local.columns.messages import columns_of, to_bytes
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.interpret import Interpreter
 from fedmpi.runtime import slowly
@@ -288,14 +288,13 @@ class Execution(CallState):
         if self.comm.size == 1:
             self.gathered = {n: list(c) for n, c in zip(nodes, columns, strict=True)}
             return
-        type_ = StructType([n.member for n in nodes])
-        count = len(self.mine)
-        parts = self.comm.gather_bytes(to_bytes(Column(type_, count, tuple(a for c in columns for a in c.arrays))))
+        parts = self.comm.gather_bytes(to_bytes(*columns))
         if parts is None:
             return
-        rows = [iter(from_bytes(type_, part)) for part in parts]
-        members = [next(rows[rank]) for rank in self.owner]
-        self.gathered = {n: [m[i] for m in members] for i, n in enumerate(nodes)}
+        of_rank = [columns_of([n.member for n in nodes], part) for part in parts]
+        for i, node in enumerate(nodes):
+            rows = [iter(each[i]) for each in of_rank]
+            self.gathered[node] = [next(rows[rank]) for rank in self.owner]
 
     def resident(self, node: Node, type_: Type) -> ClientData:
         """Return a value at the clients as it is, on the ranks of its clients."""

@@ -16,9 +16,9 @@ from fedmpi.local.columns.column import (
     Column,
     PackedSequence,
     arity,
-    leaf_formats,
     offsets_of,
     pack,
+    slot_formats,
 )
 from fedmpi.local.columns.comparing import difference, to_the_bit
 from fedmpi.local.columns.messages import from_bytes, to_bytes
@@ -79,8 +79,8 @@ many = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 def test_round_trip_through_arrays_and_bytes(drawn):
     type_, values = drawn
     column = pack(type_, values)
-    assert len(column.arrays) == arity(type_) == len(leaf_formats(type_))
-    for array, (dtype, inner) in zip(column.arrays, leaf_formats(type_), strict=True):
+    assert len(column.arrays) == arity(type_) == len(slot_formats(type_))
+    for array, (dtype, inner) in zip(column.arrays, slot_formats(type_), strict=True):
         assert array.dtype == dtype
         assert array.shape[1:] == inner
         assert array.flags.c_contiguous

@@ -274,7 +274,7 @@ def test_captured_symbols_are_arguments_of_the_compiled_loop():
 
 
 def _symbolic(value, argument, symbols):
-    from fedmpi.local.loops.codegen import Parts
+    from fedmpi.local.loops.writer import Parts
 
     if value is argument:
         return Parts(symbols, fm.StructType([s.type for s in symbols]))

@@ -160,10 +160,10 @@ def test_a_number_that_is_no_byte_is_found_in_its_client():
     values = [[(good, *rest)], [], [(good, *rest), (np.zeros((0, 3), F32), *rest), (bad, *rest)], [(bad, *rest)]]
     with pytest.raises(NotBytes) as caught:
         in_form(values, "bytes")
-    assert (caught.value.position, caught.value.leaf.path, caught.value.value) == (2, ("x",), F32(0.3))
+    assert (caught.value.position, caught.value.path, caught.value.value) == (2, ("x",), F32(0.3))
     with pytest.raises(NotBytes) as caught:
         in_form([np.zeros(2), np.array([0.0, -0.0])], "bytes", fm.TensorType(F64, [2]))
-    assert (caught.value.position, caught.value.leaf.path) == (1, ())
+    assert (caught.value.position, caught.value.path) == (1, ())
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,13 +9,14 @@ tensor of a known shape         ``data[count, *shape]``
 tensor ``dtype[?, *known]``     ``data[total, *known]``, ``offsets int64[count + 1]``
 tensor with other ``?``         ``data[total]``, ``offsets``, ``shapes int64[count, rank]``
 ``str`` tensor                  UTF-8 JSON in ``data uint8[total]``, ``offsets``
-struct                          the arrays of its elements, one after the other
+other struct                    the arrays of its elements, one after the other
 sequence                        ``offsets int64[count + 1]``, then the arrays of its elements
+flat struct (see `flat`)        ``data[count, numbers]`` for each dtype
 ==============================  ==================================================================
 
 A client's data, ``<x=float32[?,784],y=int32[?]>*``, for all clients of a rank is such a column: every example's pixels
 lie in one contiguous array, a batch is a view.  Values are *normalised*: a tensor is a NumPy scalar or a contiguous
-array, a struct a tuple, a sequence a `PackedSequence`, a text a `str`.
+array, a struct a tuple (maybe a `Flat`), a sequence a `PackedSequence`, a text a `str`.
 
 A float leaf may be stored in another form, which keeps its slots: its ``data`` is then a uint8 array of the u in
 u / 255.0 (`fedmpi.local.columns.pixels`) or, for ``float[?, d]``, a `Csr`.  An element is the dense array, bit for bit.
@@ -32,13 +33,13 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
-from fedmpi.language.types.walking import all_tensors, preorder_types
+from fedmpi.language.types.walking import all_tensors, leaves_with_paths, preorder_types
+from fedmpi.local.columns.flat import Format, fill, flat_layout, flat_value
 from fedmpi.local.columns.pixels import widen
 from fedmpi.local.columns.sparse import Csr, expanded
 
 Array = np.ndarray[Any, Any]
 Slot = Any  # an array or, for the data of a sparse leaf, a `Csr`
-Format = tuple[np.dtype[Any], tuple[int, ...]]  # the dtype of an array and its shape for one value
 _OFFSETS: Format = (np.dtype(np.int64), ())
 
 
@@ -64,7 +65,7 @@ class Column:
         """How each array is stored: "" as the type says, "bytes" or "sparse"."""
         return tuple(
             "sparse" if isinstance(slot, Csr) else "bytes" if slot.dtype != dtype else ""
-            for slot, (dtype, _) in zip(self.arrays, leaf_formats(self.type), strict=True)
+            for slot, (dtype, _) in zip(self.arrays, slot_formats(self.type), strict=True)
         )
 
     @property
@@ -117,7 +118,7 @@ def is_fixed(type_: Type) -> bool:
 
 def arity(type_: Type) -> int:
     """Return the number of arrays of a column."""
-    return len(leaf_formats(type_))
+    return len(slot_formats(type_))
 
 
 def form(slot: Slot, tensor: TensorType) -> str:
@@ -143,6 +144,12 @@ def _element(type_: Type, arrays: tuple[Slot, ...], at: int, i: int) -> Any:
             if kind == "text":
                 return _decode(chunk)
             return chunk if kind == "rows" else chunk.reshape(arrays[at + 2][i])
+        case StructType() if (flat := flat_layout(type_)) is not None:
+            rows = [arrays[at + k][i] for k in range(len(flat.formats))]
+            for k, (dtype, _) in enumerate(flat.formats):
+                if rows[k].dtype != dtype:
+                    rows[k] = widen(rows[k], dtype)
+            return flat_value(flat, rows)
         case StructType():
             parts = []
             for part in type_:
@@ -208,8 +215,13 @@ def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
                 tail = tuple(int(d or 0) for d in (shape or ())[1:])
                 return [_joined(chunks, dtype, tail), offsets_of([len(c) for c in chunks])]
             shapes = np.array([c.shape for c in chunks], dtype=np.int64).reshape(len(chunks), len(shape or ()))
-            flat = [c.reshape(-1) for c in chunks]
-            return [_joined(flat, dtype, ()), offsets_of([len(c) for c in flat]), _frozen(shapes)]
+            chunks = [c.reshape(-1) for c in chunks]
+            return [_joined(chunks, dtype, ()), offsets_of([len(c) for c in chunks]), _frozen(shapes)]
+        case StructType() if (flat := flat_layout(type_)) is not None:
+            vectors = [np.empty((len(values), *inner), dtype) for dtype, inner in flat.formats]
+            for i, value in enumerate(values):
+                fill([vector[i] for vector in vectors], value, flat)
+            return [_frozen(vector) for vector in vectors]
         case StructType():
             return [a for k, part in enumerate(type_) for a in _pack(part, [v[k] for v in values])]
         case SequenceType(element):
@@ -220,8 +232,13 @@ def _pack(type_: Type, values: Sequence[Any]) -> list[Array]:
 
 @functools.lru_cache(maxsize=4096)
 def laid_out_alike(one: Type, other: Type) -> bool:
-    """Tell whether columns of two types have the same arrays."""
-    return leaf_formats(one) == leaf_formats(other)
+    """Tell whether columns of two types have the same arrays, with each leaf in the same place."""
+    return slot_formats(one) == slot_formats(other) and _tensor_formats(one) == _tensor_formats(other)
+
+
+def _tensor_formats(type_: Type) -> list[tuple[Format, ...]]:
+    """Return the formats that each tensor of a type would have by itself."""
+    return [_tensor_slots(part) for part in preorder_types(type_) if isinstance(part, TensorType)]
 
 
 def conformed(column: Column, type_: Type) -> Column:
@@ -250,52 +267,77 @@ def dense_sequence(sequence: PackedSequence) -> PackedSequence:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor of a type: its path in words, the slot of its data, that of the offsets of the sequence it is in."""
+    """Numbers that a column has in one array: a tensor of its type, or all tensors of one dtype in a flat struct.
+
+    ``path`` says in words where it is, ``type`` is that of a value's part of the array, ``at`` the slot of its data,
+    ``sequence`` that of the offsets of the sequence that it is in.
+    """
 
     path: tuple[str, ...]
     type: TensorType
     at: int
     sequence: int | None = None
+    struct: StructType | None = None
+    vector: int = 0
+
+    def tensor(self, number: int) -> tuple[tuple[str, ...], TensorType]:
+        """Return path and type of the tensor to which a number of a value's part belongs."""
+        flat = None if self.struct is None else flat_layout(self.struct)
+        if self.struct is None or flat is None:
+            return self.path, self.type
+        for place, (path, tensor) in zip(flat.leaves, leaves_with_paths(self.struct), strict=True):
+            if place.group == self.vector and place.start <= number < place.stop:
+                assert isinstance(tensor, TensorType)
+                return (*self.path, *(_named(*step) for step in path)), tensor
+        raise IndexError(number)
 
 
 @functools.lru_cache(maxsize=4096)
 def leaves(type_: Type) -> tuple[Leaf, ...]:
-    """Return the tensors of a type in the order of a column's arrays."""
+    """Return the leaves of a type in the order of a column's arrays."""
     return tuple(_leaves(type_, (), 0, None))
+
+
+def _named(index: int, name: str | None) -> str:
+    return f"element {index}" if name is None else name
 
 
 def _leaves(type_: Type, path: tuple[str, ...], at: int, sequence: int | None) -> Iterator[Leaf]:
     match type_:
         case TensorType():
             yield Leaf(path, type_, at, sequence)
+        case StructType() if (flat := flat_layout(type_)) is not None:
+            for k, (dtype, size) in enumerate(flat.formats):
+                yield Leaf(path, TensorType(dtype, size), at + k, sequence, type_, k)
         case StructType():
             for i, (name, part) in enumerate(type_.items()):
-                yield from _leaves(part, (*path, f"element {i}" if name is None else name), at, sequence)
+                yield from _leaves(part, (*path, _named(i, name)), at, sequence)
                 at += arity(part)
         case SequenceType(element):
             yield from _leaves(element, path, at + 1, at)
 
 
 @functools.lru_cache(maxsize=4096)
-def leaf_formats(type_: Type) -> tuple[Format, ...]:
+def slot_formats(type_: Type) -> tuple[Format, ...]:
     """Return dtype and inner shape of each array of a column of this type, stored densely."""
-    return tuple(format_ for part in preorder_types(type_) for format_ in _own_formats(part))
-
-
-def _own_formats(type_: Type) -> tuple[Format, ...]:
-    """Return the formats of the arrays that a column has for a type besides those of its parts, which come next."""
     match type_:
-        case TensorType(dtype, shape):
-            known = tuple(int(d) for d in (shape or ()) if d is not None)
-            formats: dict[str, tuple[Format, ...]] = {
-                "fixed": ((dtype, known),),
-                "rows": ((dtype, known), _OFFSETS),
-                "open": ((dtype, ()), _OFFSETS, (np.dtype(np.int64), (len(shape or ()),))),
-                "text": ((np.dtype(np.uint8), ()), _OFFSETS),
-            }
-            return formats[layout(type_)]
+        case TensorType():
+            return _tensor_slots(type_)
         case StructType():
-            return ()
-        case SequenceType():
-            return (_OFFSETS,)
+            flat = flat_layout(type_)
+            return flat.formats if flat is not None else tuple(f for part in type_ for f in slot_formats(part))
+        case SequenceType(element):
+            return (_OFFSETS, *slot_formats(element))
     raise TypeError(f"a column cannot hold values of type {type_}")
+
+
+def _tensor_slots(type_: TensorType) -> tuple[Format, ...]:
+    dtype, shape = type_.dtype, type_.shape
+    known = tuple(int(d) for d in (shape or ()) if d is not None)
+    formats: dict[str, tuple[Format, ...]] = {
+        "fixed": ((dtype, known),),
+        "rows": ((dtype, known), _OFFSETS),
+        "open": ((dtype, ()), _OFFSETS, (np.dtype(np.int64), (len(shape or ()),))),
+        "text": ((np.dtype(np.uint8), ()), _OFFSETS),
+    }
+    return formats[layout(type_)]

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedmpi.language.types.containers import unpack
 from fedmpi.local.columns.column import PackedSequence
+from fedmpi.local.columns.flat import Flat
 
 Array = np.ndarray[Any, Any]
 Same = Callable[[Array, Array], Any]  # for two arrays of one dtype and shape: which of their elements are the same
@@ -53,7 +54,7 @@ def difference(found: Any, wanted: Any, same: Same = but_for_nan, path: str = ""
 
 def _unlike(found: Any, wanted: Any, same: Same) -> str:
     """Return how two values differ that have no parts, or whose parts are others; "" if they do not."""
-    if type(found) is not type(wanted):
+    if _class(found) is not _class(wanted):
         return f"{type(found).__name__} against {type(wanted).__name__}"
     if isinstance(wanted, np.ndarray | np.generic):
         return _tensors_unlike(np.asarray(found), np.asarray(wanted), same)
@@ -65,6 +66,10 @@ def _unlike(found: Any, wanted: Any, same: Same) -> str:
         return f"{len(ours)} elements against {len(theirs)}"
     names, others = ([step for step, _ in parts] for parts in (ours, theirs))
     return "" if names == others else f"elements {', '.join(names)} against {', '.join(others)}"
+
+
+def _class(value: Any) -> type:
+    return tuple if isinstance(value, Flat) else type(value)
 
 
 def _tensors_unlike(found: Array, wanted: Array, same: Same) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedmpi.language.types import StructType, Type
-from fedmpi.language.types.walking import flat, nested
-from fedmpi.local.columns.column import Column, is_fixed, leaf_formats, pack
+from fedmpi.local.columns.column import Column, is_fixed, pack, slot_formats
+from fedmpi.local.columns.flat import Format, value_of, write
 from fedmpi.local.columns.sparse import Csr, frozen
 
 Array = np.ndarray[Any, Any]
@@ -22,14 +23,16 @@ def _padded(nbytes: int) -> int:
     return -(-nbytes // _ALIGN) * _ALIGN
 
 
-def to_bytes(column: Column) -> Array:
-    """Return the column as one array of bytes: its count, two words for each array, then the arrays, each aligned.
+def to_bytes(*columns: Column) -> Array:
+    """Return columns of as many values as one array of bytes.
 
-    The words are the array's length (of a `Csr`, of its offsets) and its form: -1 as the type says, -2 bytes of
-    u / 255.0, else a `Csr` of so many values.
+    Their count comes first, then two words for each array, then the arrays, each aligned.  The words are the array's
+    length (of a `Csr`, of its offsets) and its form: -1 as the type says, -2 bytes of u / 255.0, else a `Csr` of so
+    many values.
     """
-    words, pieces = [column.count], []
-    for slot, (dtype, _) in zip(column.arrays, leaf_formats(column.type), strict=True):
+    words, pieces = [columns[0].count], []
+    slots = [slot for column in columns for slot in column.arrays]
+    for slot, (dtype, _) in zip(slots, _formats([column.type for column in columns]), strict=True):
         if isinstance(slot, Csr):
             first, last = int(slot.offsets[0]), int(slot.offsets[-1])
             words += [len(slot.offsets), last - first]
@@ -46,9 +49,19 @@ def to_bytes(column: Column) -> Array:
     return message
 
 
+def _formats(types: Sequence[Type]) -> tuple[Format, ...]:
+    return tuple(format_ for type_ in types for format_ in slot_formats(type_))
+
+
 def from_bytes(type_: Type, message: Array) -> Column:
     """Return the column that `to_bytes` wrote; its arrays are views of ``message``."""
-    formats = leaf_formats(type_)
+    (column,) = columns_of([type_], message)
+    return column
+
+
+def columns_of(types: Sequence[Type], message: Array) -> list[Column]:
+    """Return the columns that `to_bytes` wrote; their arrays are views of ``message``."""
+    formats = _formats(types)
     head = message[: 8 * (1 + 2 * len(formats))].view(np.int64)
     at = _padded(head.nbytes)
 
@@ -68,7 +81,8 @@ def from_bytes(type_: Type, message: Array) -> Column:
             slots.append(frozen(Csr(array(kind, dtype), array(kind, np.int32), array(length, np.int64), inner[0])))
         else:
             slots.append(array(length, dtype if kind == _PLAIN else np.uint8, inner))
-    return Column(type_, int(head[0]), tuple(slots))
+    rest = iter(slots)
+    return [Column(t, int(head[0]), tuple(itertools.islice(rest, len(slot_formats(t))))) for t in types]
 
 
 class Parcel:
@@ -79,22 +93,27 @@ class Parcel:
     """
 
     def __init__(self, types: Sequence[Type]) -> None:
-        self._type = StructType(list(types))
+        self._types, self._struct = tuple(types), StructType(list(types))
         self.fixed = all(map(is_fixed, types))
+        self._formats = _formats(types) if self.fixed else ()
         self._places: list[int] = []
         self._nbytes = 0
-        for dtype, inner in leaf_formats(self._type) if self.fixed else ():
+        for dtype, inner in self._formats:
             self._places.append(self._nbytes)
             self._nbytes += _padded(math.prod(inner) * dtype.itemsize)
+
+    def _slots(self, message: Array) -> Iterator[Array]:
+        for at, (dtype, inner) in zip(self._places, self._formats, strict=True):
+            yield np.ndarray(inner, dtype, message.data, at)
 
     def packed(self, values: Sequence[Any]) -> Array:
         """Return normalised values as bytes."""
         if not self.fixed:
-            return to_bytes(pack(self._type, [tuple(values)]))
+            return to_bytes(pack(self._struct, [tuple(values)]))
         message = np.empty(self._nbytes, dtype=np.uint8)
-        leaves = flat(values, self._type)
-        for leaf, at, (dtype, inner) in zip(leaves, self._places, leaf_formats(self._type), strict=True):
-            np.ndarray(inner, dtype, message.data, at)[...] = leaf
+        slots = self._slots(message)
+        for value, type_ in zip(values, self._types, strict=True):
+            write(slots, value, type_)
         return message
 
     def unpacked(self, message: Array) -> Sequence[Any]:
@@ -102,11 +121,8 @@ class Parcel:
         values: Sequence[Any]
         if self.fixed:
             message.flags.writeable = False
-            arrays = (
-                np.ndarray(inner, dtype, message.data, at)
-                for at, (dtype, inner) in zip(self._places, leaf_formats(self._type), strict=True)
-            )
-            values = nested(self._type, (array if array.shape else array[()] for array in arrays))
+            slots = (slot if slot.shape else slot[()] for slot in self._slots(message))
+            values = [value_of(type_, slots) for type_ in self._types]
         else:
-            values = from_bytes(self._type, message)[0]
+            values = from_bytes(self._struct, message)[0]
         return values

@@ -37,9 +37,9 @@ _OTHERS = 1
 class NotBytes(Exception):
     """A number of value ``position`` of a column is no u / 255.0."""
 
-    def __init__(self, position: int, leaf: Leaf, value: Any) -> None:
-        super().__init__(position, leaf, value)
-        self.position, self.leaf, self.value = position, leaf, value
+    def __init__(self, position: int, path: tuple[str, ...], tensor: TensorType, value: Any) -> None:
+        super().__init__(position, path, tensor, value)
+        self.position, self.path, self.tensor, self.value = position, path, tensor, value
 
 
 def check_storage(storage: str, operation: str) -> None:
@@ -126,13 +126,13 @@ def _all_finite(data: Array) -> bool:
 def _not_bytes(column: Column, leaf: Leaf) -> NotBytes:
     data = _used(column, leaf)
     at = first_other(data)
-    position = at // int(np.prod(data.shape[1:], dtype=np.int64))
+    position, number = divmod(at, int(np.prod(data.shape[1:], dtype=np.int64)))
     if layout(leaf.type) == "rows":
         offsets = column.arrays[leaf.at + 1]
         position = int(np.searchsorted(offsets, offsets[0] + position, "right")) - 1
     if leaf.sequence is not None:
         position = int(np.searchsorted(column.arrays[leaf.sequence], position, "right")) - 1
-    return NotBytes(position, leaf, data.reshape(-1)[at])
+    return NotBytes(position, *leaf.tensor(number), data.reshape(-1)[at])
 
 
 def stored(column: Column, storage: str, seen: Survey) -> Column:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
-from fedmpi.local.columns.column import Array, Column, Slot, arity, form, layout, offsets_of
+from fedmpi.local.columns.column import Array, Column, Slot, arity, form, layout, leaves, offsets_of
+from fedmpi.local.columns.flat import flat_layout
 from fedmpi.local.columns.pixels import widen
 from fedmpi.local.columns.sparse import Csr, expanded, frozen
 
@@ -68,6 +69,8 @@ class _Taking:
                 rows, offsets = self.pieces(at + 1, index)
                 shapes = [_taken(self.arrays[at + 2], index)] if kind == "open" else []
                 return [_taken(self.arrays[at], rows), offsets, *shapes]
+            case StructType() if (flat := flat_layout(type_)) is not None:
+                return [_taken(self.arrays[at + k], index) for k in range(len(flat.formats))]
             case StructType():
                 out = []
                 for part in type_:
@@ -109,6 +112,9 @@ class _Joining:
                 data = _joined_data([arrays[at] for arrays in self.arrays], type_)
                 shapes = [np.concatenate([arrays[at + 2] for arrays in self.arrays])] if kind == "open" else []
                 return [data, *([self.offsets(at + 1)] if kind != "fixed" else []), *map(_readonly, shapes)]
+            case StructType() if flat_layout(type_) is not None:
+                vectors = leaves(type_)
+                return [_joined_data([arrays[at + leaf.at] for arrays in self.arrays], leaf.type) for leaf in vectors]
             case StructType():
                 out = []
                 for part in type_:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import Column, conformed_sequence, dense_sequence
+from fedmpi.local.columns.flat import flat_layout, flat_value, vectors_of
 from fedmpi.local.columns.sparse import Csr
 from fedmpi.local.computations.bodies import PROGRESS, LocalBody, NumbaBody, note_progress
 from fedmpi.local.jit import cache
@@ -90,10 +91,9 @@ def flatten(value: Any, type_: Type, out: list[Any], forms: list[str] | None = N
     """
     match type_:
         case TensorType():
-            if isinstance(value, np.ndarray) and value.flags.writeable:
-                value = value.view()
-                value.flags.writeable = False  # the compiled signature says read-only
-            out.append(value)
+            out.append(_shown(value))
+        case StructType() if (layout := flat_layout(type_)) is not None:
+            out += map(_shown, vectors_of(value, layout))
         case StructType():
             for part, part_type in zip(value, type_, strict=True):
                 flatten(part, part_type, out, forms)
@@ -107,6 +107,14 @@ def flatten(value: Any, type_: Type, out: list[Any], forms: list[str] | None = N
             out += (value.start, value.stop)
 
 
+def _shown(value: Any) -> Any:
+    """Return a tensor as the compiled signature says: read-only."""
+    if isinstance(value, np.ndarray) and value.flags.writeable:
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
 def flatten_arrays(column: Column, out: list[Any]) -> None:
     """Append the arrays of a column, in the order of the parameters that `Generator.arrays` makes for them."""
     for array in column.arrays:
@@ -118,6 +126,9 @@ def flatten_arrays(column: Column, out: list[Any]) -> None:
 
 def unflatten(type_: Type, leaves: Any) -> Any:
     """Return the normalised value whose leaves the entry returned."""
+    layout = flat_layout(type_)
+    if layout is not None:
+        return flat_value(layout, [next(leaves) for _ in layout.formats])
     if isinstance(type_, StructType):
         return tuple(unflatten(part, leaves) for part in type_)
     assert isinstance(type_, TensorType)

@@ -11,10 +11,10 @@ from fedmpi.language.types import FunctionType, Type, is_federated
 from fedmpi.local.columns.values import ArgumentError, check_normalised
 from fedmpi.local.computations.bodies import LocalBody, NotCompilable
 from fedmpi.local.jit.debugging import debugging
-from fedmpi.local.loops.codegen import Parts
 from fedmpi.local.loops.compiled import CompiledFunction
 from fedmpi.local.loops.interpret import Interpreter
 from fedmpi.local.loops.lifting import Lifted, LiftedParts
+from fedmpi.local.loops.writer import Parts
 
 Resolve = Callable[[Any], Any]
 

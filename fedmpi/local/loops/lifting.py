@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedmpi.language.operators.rules import members
 from fedmpi.language.tree.expressions import Closure
 from fedmpi.language.types import Type
 from fedmpi.local.computations.bodies import LocalBody
-from fedmpi.local.loops.codegen import Generator, Mapped, Parts, Var, compilable
+from fedmpi.local.loops.codegen import Generator, compilable
+from fedmpi.local.loops.writer import Mapped, Parts, Var
 
 
 class Lifted(Mapping[str, Any]):
@@ -64,7 +66,7 @@ class Lift:
             case Closure(code, env):
                 return Closure(code, Lifted(env, self))
             case Parts(parts, type_):
-                return Parts(LiftedParts(parts, self), type_)
+                return Parts(LiftedParts(parts, self), members(type_))  # type: ignore[arg-type]
         if id(value) not in self.known:
             self.captured.append(value)
             self.known[id(value)] = self.generator.parameter(self.member(value))
@@ -93,6 +95,6 @@ def generate(
     argument = None if parameter is None else generator.parameter(parameter, iter(forms))
     lift = Lift(generator)
     value = generator.owned(generator.invoke(lift(function), argument, result), result)
-    leaves = generator.leaves(value.text, result)
-    generator.line(f"return ({''.join(leaf + ', ' for leaf in leaves)})")
+    slots = generator.slots(value, result)
+    generator.line(f"return ({''.join(slot + ', ' for slot in slots)})")
     return generator, lift.captured

@@ -9,6 +9,7 @@ from numba.core.imputils import iternext_impl as iternext_impl
 from numba.core.imputils import lower_builtin as lower_builtin
 from numba.core.imputils import lower_cast as lower_cast
 from numba.core.imputils import lower_constant as lower_constant
+from numba.core.imputils import lower_getattr_generic as lower_getattr_generic
 from numba.core.registry import cpu_target as cpu_target
 from numba.core.typing.templates import AbstractTemplate as AbstractTemplate
 from numba.core.typing.templates import infer as infer
@@ -23,12 +24,15 @@ RELIED_ON = (
     "numba.core.cgutils.create_struct_proxy",
     "numba.core.cgutils.for_range",
     "numba.core.cgutils.for_range_slice",
+    "numba.core.cgutils.get_null_value",
     "numba.core.cgutils.get_or_insert_function",
     "numba.core.cgutils.intp_t",
+    "numba.core.cgutils.pack_array",
     "numba.core.cgutils.unpack_tuple",
     "numba.core.dispatcher.Dispatcher.compile",
     "numba.core.dispatcher.Dispatcher.disable_compile",
     "numba.core.dispatcher.Dispatcher.get_call_template",
+    "numba.core.imputils.RefType.BORROWED",
     "numba.core.imputils.RefType.NEW",
     "numba.core.imputils.impl_ret_borrowed",
     "numba.core.imputils.impl_ret_new_ref",
@@ -36,6 +40,7 @@ RELIED_ON = (
     "numba.core.imputils.lower_builtin",
     "numba.core.imputils.lower_cast",
     "numba.core.imputils.lower_constant",
+    "numba.core.imputils.lower_getattr_generic",
     "numba.core.registry.cpu_target.target_context",
     "numba.core.registry.cpu_target.typing_context",
     "numba.core.typing.templates.AbstractTemplate",

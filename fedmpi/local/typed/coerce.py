@@ -1,13 +1,12 @@
 """Typed edges of compiled code: what goes into a local computation and comes out of it has the declared type.
 
 `accept` lets an argument in, `coerce` lets a result out (cast to the declared dtype of the same kind, never an alias of
-a read-only argument), `zeros` and `add` make the running sum of ``sequence_sum``.  Each is resolved while compiling
-from the type that a `TypeToken` carries; what does not fit is an error of compilation, shapes are compared at run time.
+a read-only argument).  Each is resolved while compiling from the type that a `TypeToken` carries; what does not fit is
+an error of compilation, shapes are compared at run time.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,21 +16,22 @@ from numba.extending import models, overload, register_model, typeof_impl
 
 from fedmpi.language.tracing.computation import Computation, PolymorphicComputation
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.columns.column import laid_out_alike
-from fedmpi.local.integers.operations import overflowing
-from fedmpi.local.integers.raising import SYMBOLS, ResultDoesNotFit
-from fedmpi.local.jit.callee import OPTIONS, callee
+from fedmpi.local.columns.flat import Place, flat_layout
+from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.compile_errors import not_compiled
-from fedmpi.local.jit.generated import code_of
+from fedmpi.local.jit.generated import generated_function
 from fedmpi.local.jit.kernel import jit
 from fedmpi.local.jit.read_only import read_only
 from fedmpi.local.numba_parts.intermediate import errors
 from fedmpi.local.numba_parts.lowering import from_dtype, lower_constant
 from fedmpi.local.records import element_names, record_of
+from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, follows_at, layout_of, vectors_of, whole_of
 from fedmpi.local.typed.numba_types import SequenceValue, retyped
 from fedmpi.local.typed.stored_rows import StoredRows
 from fedmpi.local.typed.tokens import TypeToken, token_of
-from fedmpi.local.value_errors import IntegerDoesNotFit, ShapeError, UnequalShapesError
+from fedmpi.local.value_errors import IntegerDoesNotFit, ShapeError
 
 MARK = "fedmpi: "  # begins the text of an error of ours inside Numba's
 
@@ -87,28 +87,6 @@ def fresh(value: Any, token: TypeToken) -> Any:
 def shared(value: Any) -> Any:
     """Return a value with its arrays read-only, as arguments are: one compiled form of what is called serves both."""
     return _interpreted(value)
-
-
-def zeros(token: TypeToken) -> Any:
-    """Return the zero of a type of tensors with known shapes."""
-    return _interpreted(token)
-
-
-def add(left: Any, right: Any, token: TypeToken) -> Any:
-    """Return the sum of two values in their dtype; an integer that does not fit raises `OverflowError`."""
-    return _interpreted(left, right, token)
-
-
-def expect_one_shape(left: Any, right: Any, op: str) -> None:
-    """Raise `UnequalShapesError` unless two arrays have one shape; a scalar goes with every shape."""
-    _interpreted(left, right, op)
-
-
-def _function(name: str, parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., Any]:
-    scope["__name__"] = __name__  # Numba's cache asks for the module of every function
-    exec(code_of(f"def {name}({parameters}):\n{body}", name), scope)
-    made: Callable[..., Any] = scope[name]
-    return made
 
 
 def _kind_of(value: Any) -> str | None:
@@ -171,7 +149,8 @@ def outside_of(array: Any, low: Any, high: Any) -> Any:
     return -1
 
 
-def _cast(dtype: np.dtype[Any]) -> Any:
+def cast_to(dtype: np.dtype[Any]) -> Any:
+    """Return what makes a scalar one of a dtype."""
     return bool if dtype.kind == "b" else dtype.type
 
 
@@ -180,7 +159,9 @@ def _edge(value: Any, token: Any, own: bool) -> Callable[..., Any]:
     lines: list[str] = []
     scope: dict[str, Any] = {}
     text = _edge_text("value", value, token.type, token.label, own, lines, scope)
-    return _function("edge", "value, token", "".join(f"    {line}\n" for line in [*lines, f"return {text}"]), scope)
+    return generated_function(
+        "edge", "value, token", "".join(f"    {line}\n" for line in [*lines, f"return {text}"]), scope
+    )
 
 
 def _edge_text(
@@ -200,11 +181,13 @@ def _edge_text(
                 lines.append(
                     f"    raise {_named(scope, 'DoesNotFit', IntegerDoesNotFit)}({label!r}, '{type_}', {text})"
                 )
-            return f"{_named(scope, 'cast', _cast(dtype))}({text})"
+            return f"{_named(scope, 'cast', cast_to(dtype))}({text})"
         case TensorType():
             return _array_text(text, value, type_, label, own, lines, scope)
         case StructType():
             _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value, label)
+            if flat_layout(type_) is not None:
+                return _flat_text(text, value, type_, label, own, lines, scope)
             parts = []
             for i, (k, (name, part)) in enumerate(zip(_order(value, type_, label), type_.items(), strict=True)):
                 own_label = f"{label}, {name or i}"
@@ -215,6 +198,102 @@ def _edge_text(
             _expect(not own and alike, type_, value, label)
             return f"{_named(scope, 'retyped', retyped)}({text}, {_named(scope, 'T', token_of(element))})"
     raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
+
+
+def _flat_text(
+    text: str, value: Any, type_: StructType, label: str, own: bool, lines: list[str], scope: dict[str, Any]
+) -> str:
+    """Return the expression for ``text``, of a Numba type, as a flat struct of ``type_``."""
+    layout, made, token = layout_of(type_), _named(scope, "flat", flat_struct), _named(scope, "T", token_of(type_))
+    if isinstance(value, FlatStruct) and _is_laid_out(value, type_, label):
+        take = _named(scope, "vectors", vectors_of)
+        texts = [f"{take}({text})[{k}]" + ".copy()" * (own and not v.mutable) for k, v in enumerate(value.vectors)]
+        return f"{made}({token}, ({', '.join(texts)},))"
+    leaves: list[tuple[str, Any, str]] = []  # the expression, the Numba type and the label of each leaf
+    _find_leaves(text, value, type_, label, leaves)
+    names: list[str] = []
+    for (leaf, leaf_value, leaf_label), tensor in zip(leaves, leaves_of(type_), strict=True):
+        names.append(f"part{len(scope)}_{len(names)}")
+        lines.append(f"{names[-1]} = {_edge_text(leaf, leaf_value, tensor, leaf_label, False, lines, scope)}")
+    vectors: list[str] = []
+    for group, (dtype, (size,)) in enumerate(layout.formats):
+        members = [
+            (name, place, leaf_value)
+            for name, place, (_, leaf_value, _) in zip(names, layout.leaves, leaves, strict=True)
+            if place.group == group
+        ]
+        vectors.append(f"vector{len(scope)}_{group}")
+        lines += _vector_lines(vectors[-1], members, dtype, size, scope)
+    return f"{made}({token}, ({', '.join(vectors)},))"
+
+
+def _is_laid_out(value: FlatStruct, type_: StructType, label: str) -> bool:
+    """Tell whether a flat struct has the numbers of a type, of its dtypes, in its order."""
+    if value.struct is type_:
+        return True
+    if _order(value, type_, label) != list(range(len(type_))) or value.layout.formats != layout_of(type_).formats:
+        return False
+    return (
+        all(
+            not isinstance(part, StructType)
+            or (isinstance(own, StructType) and [n for n, _ in own.items()] == [n for n, _ in part.items()])
+            for own, part in zip(value.struct, type_, strict=True)
+        )
+        and value.layout.leaves == layout_of(type_).leaves
+    )
+
+
+def _find_leaves(text: str, value: Any, type_: Type, label: str, found: list[tuple[str, Any, str]]) -> None:
+    if not isinstance(type_, StructType):
+        found.append((text, value, label))
+        return
+    _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value, label)
+    values = list(value)
+    for i, (k, (name, part)) in enumerate(zip(_order(value, type_, label), type_.items(), strict=True)):
+        _find_leaves(f"{text}[{k}]", values[k], part, f"{label}, {name or i}", found)
+
+
+def _vector_lines(
+    vector: str, members: list[tuple[str, Place, Any]], dtype: np.dtype[Any], size: int, scope: dict[str, Any]
+) -> list[str]:
+    """Return the lines that write leaves into a vector.
+
+    Where they stand in memory as they would there already, as those of an argument that the body has written into do,
+    that memory is the vector.
+    """
+    put, empty = _named(scope, "put", put_at), _named(scope, "empty", np.empty)
+    copied = [f"{vector} = {empty}({size}, {_named(scope, 'dtype', dtype.type)})"]
+    for name, place, _ in members:
+        if place.shape:
+            copied.append(f"{put}({vector}, {_named(scope, 'start', np.int64(place.start))}, {name})")
+        else:
+            copied.append(f"{vector}[{place.start}] = {name}")
+    as_they_are = all(
+        place.shape and isinstance(value, types.Array) and value.mutable and value.layout == "C"
+        and value.dtype == from_dtype(dtype)
+        for _, place, value in members
+    )  # fmt: skip
+    if not as_they_are:
+        return copied
+    whole, follows = _named(scope, "whole", whole_of), _named(scope, "follows", follows_at)
+    (first, _, _), *others = members
+    tests = [f"{follows}({first}, {name}, {_named(scope, 'start', np.int64(p.start))})" for name, p, _ in others]
+    if not tests:
+        return [f"{vector} = {first}.reshape(-1)"]
+    return [
+        f"if {' and '.join(tests)}:",
+        f"    {vector} = {whole}({first}, {_named(scope, 'size', np.int64(size))})",
+        "else:",
+        *(f"    {line}" for line in copied),
+    ]
+
+
+@jit
+def put_at(vector: Any, start: Any, value: Any) -> None:
+    """Write the numbers of an array into a vector from ``start`` on."""
+    flat = value.reshape(-1)
+    for i in range(flat.size):
+        vector[start + i] = flat[i]
 
 
 def _named(scope: dict[str, Any], prefix: str, value: Any) -> str:
@@ -277,118 +356,40 @@ def _coerce(value: Any, token: Any) -> Any:
 @overload(fresh, strict=False, jit_options=OPTIONS)
 def _fresh(value: Any, token: Any) -> Any:
     match token.type:
+        case StructType() if (layout := flat_layout(token.type)) is not None:
+            scope: dict[str, Any] = {"coerce": coerce, "flat": flat_struct, "vectors_of": vectors_of}
+            copies = ", ".join(f"vectors[{k}].copy()" for k in range(len(layout.formats)))
+            if isinstance(value, FlatStruct) and not any(vector.mutable for vector in value.vectors):
+                return generated_function("own", "value, token", "    return coerce(value, token)\n", scope)
+            body = f"    vectors = vectors_of(coerce(value, token))\n    return flat(token, ({copies},))\n"
+            return generated_function("own", "value, token", body, scope)
         case StructType():
             order = _order(value, token.type, token.label)
-            scope: dict[str, Any] = {"Record": record_of(token.type), "fresh": fresh}
+            scope = {"Record": record_of(token.type), "fresh": fresh}
             scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
             parts = ", ".join(f"fresh(value[{k}], T{i})" for i, k in enumerate(order))
-            return _function("own", "value, token", f"    return Record({parts})\n", scope)
+            return generated_function("own", "value, token", f"    return Record({parts})\n", scope)
         case TensorType(_, shape) if shape != () and getattr(value, "mutable", False):
-            return _function("own", "value, token", "    return coerce(value, token).copy()\n", {"coerce": coerce})
-    return _function("own", "value, token", "    return coerce(value, token)\n", {"coerce": coerce})
+            return generated_function(
+                "own", "value, token", "    return coerce(value, token).copy()\n", {"coerce": coerce}
+            )
+    return generated_function("own", "value, token", "    return coerce(value, token)\n", {"coerce": coerce})
 
 
 @overload(shared, strict=False, jit_options=OPTIONS)
 def _shared(value: Any) -> Any:
     scope: dict[str, Any] = {"read_only": read_only}
-    return _function("share", "value", f"    return {_shared_text('value', value, scope)}\n", scope)
+    return generated_function("share", "value", f"    return {_shared_text('value', value, scope)}\n", scope)
 
 
 def _shared_text(text: str, value: Any, scope: dict[str, Any]) -> str:
+    if isinstance(value, FlatStruct):
+        vectors, token = _named(scope, "vectors", vectors_of), _named(scope, "T", token_of(value.struct))
+        shown = "".join(f"read_only({vectors}({text})[{k}]), " for k in range(len(value.vectors)))
+        return f"{_named(scope, 'flat', flat_struct)}({token}, ({shown}))"
     if isinstance(value, types.Array) and value.mutable:
         return f"read_only({text})"
     if isinstance(value, types.BaseNamedTuple):
         parts = ", ".join(_shared_text(f"{text}[{i}]", part, scope) for i, part in enumerate(value))
         return f"{_named(scope, 'Record', value.instance_class)}({parts})"
     return text
-
-
-@overload(expect_one_shape, strict=False, jit_options=OPTIONS)
-def _expect_one_shape(left: Any, right: Any, op: Any) -> Any:
-    arrays = isinstance(left, types.Array) and isinstance(right, types.Array) and left.ndim and right.ndim
-    body = "    if left.shape != right.shape:\n        raise Unequal(op, left.shape, right.shape)\n"
-    return _function("expect", "left, right, op", body if arrays else "    pass\n", {"Unequal": UnequalShapesError})
-
-
-@overload(zeros, strict=False, jit_options=OPTIONS)  # strict would compare annotations
-def _zeros(token: Any) -> Any:
-    match token.type:
-        case TensorType(dtype, shape):
-            text = "cast(0)" if shape == () else f"empty({shape}, dtype)"
-            fill = "" if shape == () else "    value[...] = 0\n"
-            scope = {"cast": _cast(dtype), "empty": np.empty, "dtype": dtype.type}
-            return _function("zero", "token", f"    value = {text}\n{fill}    return value\n", scope)
-        case StructType():
-            scope = {"Record": record_of(token.type), "zeros": zeros}
-            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
-            parts = ", ".join(f"zeros(T{i})" for i in range(len(token.type)))
-            return _function("zero", "token", f"    return Record({parts})\n", scope)
-    return None
-
-
-@overload(add, strict=False, jit_options=OPTIONS)  # strict would compare annotations
-def _add(left: Any, right: Any, token: Any) -> Any:
-    match token.type:
-        case TensorType(dtype, shape):
-            scope: dict[str, Any] = {"cast": _cast(dtype), "empty": np.empty, "dtype": dtype.type}
-            scope["plus"] = _plus(dtype)
-            if shape == ():
-                return _function("sum_", "left, right, token", "    return plus(left, right)\n", scope)
-            body = (
-                "    total = empty(left.shape, dtype)\n"
-                "    out, a, b = total.ravel(), left.ravel(), right.ravel()\n"
-                "    for i in range(out.size):\n        out[i] = plus(a[i], b[i])\n    return total\n"
-            )
-            return _function("sum_", "left, right, token", body, scope)
-        case StructType():
-            scope = {"Record": record_of(token.type), "add": add}
-            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
-            parts = ", ".join(f"add(left[{i}], right[{i}], T{i})" for i in range(len(token.type)))
-            return _function("sum_", "left, right, token", f"    return Record({parts})\n", scope)
-    return None
-
-
-@functools.cache
-def _plus(dtype: np.dtype[Any]) -> Any:
-    """Return the compiled addition of two scalars of a dtype."""
-    cast = _cast(dtype)
-    if dtype.kind not in "iu":
-        return callee(_function("plus", "a, b", "    return cast(a + b)\n", {"cast": cast}))
-    body = (
-        f"    s, wrong = both(a, b)\n    if wrong:\n        raise OverflowError('the sum does not fit {dtype.name}')\n"
-    )
-    return callee(_function("plus", "a, b", f"{body}    return s\n", {"both": overflowing(dtype.name, "add")}))
-
-
-# --- arithmetic of traced integers: `integer_arithmetic` has the same in NumPy ----------------------------------------
-
-
-def _integers(op: str, name: str) -> Any:
-    def computed(left: Any, right: Any, token: TypeToken) -> Any:
-        """Return the sum, difference or product of integers of the token's dtype; beyond it is an `OverflowError`."""
-        return _interpreted(left, right, token)
-
-    @overload(computed, strict=False, jit_options=OPTIONS)
-    def _computed(left: Any, right: Any, token: Any) -> Any:
-        dtype: np.dtype[Any] = token.type.dtype
-        scope: dict[str, Any] = {"both": overflowing(dtype.name, name), "DoesNotFit": ResultDoesNotFit}
-        scope |= {"empty": np.empty, "dtype": dtype.type}
-        failing = f"raise DoesNotFit({op!r}, a, b, {dtype.name!r}, {token.label!r})\n"
-        arrays = [isinstance(side, types.Array) and side.ndim > 0 for side in (left, right)]
-        if not any(arrays):
-            body = f"    a, b = left, right\n    s, wrong = both(a, b)\n    if wrong:\n        {failing}    return s\n"
-            return _function("computed", "left, right, token", body, scope)
-        shaped = "left" if arrays[0] else "right"
-        a, b = (f"{side}{'.ravel()' * is_array}" for side, is_array in zip(("left", "right"), arrays, strict=True))
-        items = ", ".join(f"{n}{'[i]' * is_array}" for n, is_array in zip(("xs", "ys"), arrays, strict=True))
-        body = (
-            f"    total = empty({shaped}.shape, dtype)\n    out, xs, ys = total.ravel(), {a}, {b}\n"
-            f"    for i in range(out.size):\n        a, b = {items}\n        s, wrong = both(a, b)\n"
-            f"        if wrong:\n            {failing}        out[i] = s\n    return total\n"
-        )
-        return _function("computed", "left, right, token", body, scope)
-
-    return computed
-
-
-integers_add, integers_subtract, integers_multiply = map(_integers, SYMBOLS, ("add", "sub", "mul"))

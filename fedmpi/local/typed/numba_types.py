@@ -15,6 +15,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.columns.column import arity, layout
+from fedmpi.local.columns.flat import flat_layout
 from fedmpi.local.columns.sparse import Csr, Pixels
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import code_of
@@ -36,6 +37,7 @@ from fedmpi.local.numba_parts.lowering import (
     signature,
 )
 from fedmpi.local.records import element_names, record_class, record_of
+from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, flat_type
 from fedmpi.local.typed.stored_rows import stored
 from fedmpi.local.typed.tokens import token_of
 
@@ -83,6 +85,8 @@ def _unify(self: Any, typing: Any, other: Any) -> Any:
     parts = [typing.unify_pairs(a, b) for a, b in zip(self, other, strict=True)]
     if None in parts:
         return None
+    if isinstance(self, FlatStruct) and isinstance(other, FlatStruct) and self.struct is other.struct:
+        return flat_type(self.struct, map(typing.unify_pairs, self.vectors, other.vectors))
     own = self.instance_class if self.instance_class is other.instance_class else record_class(names)
     return types.BaseTuple.from_types(parts, pyclass=own)
 
@@ -232,6 +236,10 @@ def _element_text(type_: Type, at: int, sequence: SequenceValue, scope: dict[str
     match type_:
         case TensorType():
             return _tensor_text(type_, at, sequence, scope)
+        case StructType() if (flat := flat_layout(type_)) is not None:
+            scope["flat_struct"] = flat_struct
+            rows = [_row_text(at + k, dtype, sequence, scope) for k, (dtype, _) in enumerate(flat.formats)]
+            return f"flat_struct({_constant(scope, 'token', token_of(type_))}, ({', '.join(rows)},))"
         case StructType():
             parts = []
             for part in type_:
@@ -245,6 +253,13 @@ def _element_text(type_: Type, at: int, sequence: SequenceValue, scope: dict[str
             scope["make_sequence"] = make_sequence
             return f"make_sequence({token}, ({arrays}), progress_of(sequence), {bounds})"
     raise errors.TypingError(f"a sequence cannot hold {type_} in compiled code")
+
+
+def _row_text(at: int, dtype: Any, sequence: SequenceValue, scope: dict[str, Any]) -> str:
+    """Return the expression for a vector of a flat struct."""
+    if sequence.arrays[at].dtype == types.uint8 and dtype.kind == "f":
+        return f"{_constant(scope, 'widened', widened)}(arrays[{at}][index], {_constant(scope, 'dtype', dtype.type)})"
+    return f"arrays[{at}][index]"
 
 
 def _tensor_text(type_: TensorType, at: int, sequence: SequenceValue, scope: dict[str, Any]) -> str:

@@ -54,8 +54,8 @@ def from_arrays(
         data = ClientData(member, balance(shared.sizes()), rank, shared=shared, ranks=ranks, source=source)
         data.column  # noqa: B018  # a rank that has clients makes it now, not in the first call
     except NotBytes as error:
-        path = ", ".join(["arrays", f"client {error.position}", *error.leaf.path])
-        raise refuse(NAME, not_bytes(error.leaf.type, error.value).inside(path)) from None
+        path = ", ".join(["arrays", f"client {error.position}", *error.path])
+        raise refuse(NAME, not_bytes(error.tensor, error.value).inside(path)) from None
     except ArgumentError as error:
         raise refuse(NAME, error) from None
     return data

@@ -89,9 +89,7 @@ def _surveyed(column: Column, storage: str, clients: list[int]) -> Survey:
         return survey(column, storage)
     except NotBytes as error:
         client = clients[error.position]
-        cause = not_bytes(error.leaf.type, error.value).inside(
-            ", ".join(["values", f"client {client}", *error.leaf.path])
-        )
+        cause = not_bytes(error.tensor, error.value).inside(", ".join(["values", f"client {client}", *error.path]))
         raise ClientError(client, cause) from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +11,12 @@ import numpy as np
 from fedmpi.language.operators.table import Lowering
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.language.types.walking import leaves_of
-from fedmpi.local.columns.column import is_fixed, leaf_formats
+from fedmpi.local.columns.column import is_fixed, slot_formats
+from fedmpi.local.columns.flat import flat_layout
 from fedmpi.local.computations.bodies import BATCH, CLIENT, STEP, NotCompilable
-from fedmpi.local.loops.codegen import Generator, Parts, Var, check_compilable, part_of
+from fedmpi.local.loops.codegen import Generator
 from fedmpi.local.loops.lifting import Lift
+from fedmpi.local.loops.writer import Parts, Var, check_compilable, part_of
 from fedmpi.local.sums.terms import CLIENTS, turn_of
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node, folding_state
 from fedmpi.runtime.plan.reduction import LeafPlace, Reduction
@@ -84,11 +88,12 @@ class LoopWriter:
             if node in self.kept:  # others may hold sequences, which have no leaves to write
                 self.write(self.kept[node], "client", self.lift(node), node.member)
         weights = [self.weight(i, node) for i, node in enumerate(reductions, len(steps))]
-        terms = [self.leaves(self.lift(node.inputs[0]), node.inputs[0].member) for node in reductions]
-        for number, (reduction, leaves, texts) in enumerate(
+        terms = [self.lift(node.inputs[0]) for node in reductions]
+        for number, (reduction, leaves, term) in enumerate(
             zip(self.layout.reductions, self.layout.leaves, terms, strict=True), len(steps)
         ):
-            self.check_limits(number, reduction, leaves, texts)
+            if reduction.secure and not reduction.modular:
+                self.check_limits(number, leaves, self.leaves(term, reduction.member))
         first = len(steps) + len(reductions)
         following = [self.fold(number, node, *states[node]) for number, node in enumerate(self.folds, first)]
         self.add_all(terms, weights)
@@ -99,13 +104,13 @@ class LoopWriter:
 
     def outputs(self, type_: Type) -> list[str]:
         """Return the names of arrays with a row for each of several values."""
-        return [self.generator.leaf(d, 1 + len(inner), written=True) for d, inner in leaf_formats(type_)]
+        return [self.generator.leaf(d, 1 + len(inner), written=True) for d, inner in slot_formats(type_)]
 
     def write(self, arrays: list[str], row: str, value: Any, type_: Type) -> None:
         """Write a value into a row of such arrays."""
         g = self.generator
-        for array, leaf in zip(arrays, self.leaves(value, type_), strict=True):
-            self.put(array, row, leaf, is_array=g.signature[int(array[1:])][1] > 1)
+        for array, slot in zip(arrays, g.slots(value, type_), strict=True):
+            self.put(array, row, slot, is_array=g.signature[int(array[1:])][1] > 1)
 
     def put(self, array: str, row: str, text: str, *, is_array: bool) -> None:
         g = self.generator
@@ -156,7 +161,7 @@ class LoopWriter:
         element, (count,) = node.member.element, node.inputs[1].member.shape
         function, keys, value, max_key = map(self.lift, node.inputs)
         g.scope["empty"] = np.empty
-        formats = leaf_formats(element)
+        formats = slot_formats(element)
         shapes = [(g.constant("S", (count, *inner)), g.constant("D", dtype.type)) for dtype, inner in formats]
         arrays = [g.bind(f"empty({shape}, {dtype})", element).text for shape, dtype in shapes]
         keys, max_key = g.bind(g.text(keys), node.inputs[1].member), g.text(max_key)
@@ -217,14 +222,13 @@ class LoopWriter:
 
     # --- sums ---
 
-    def check_limits(self, number: int, reduction: Reduction, leaves: list[LeafPlace], texts: list[str]) -> None:
+    def check_limits(self, number: int, leaves: list[LeafPlace], texts: list[str]) -> None:
         """Write how the terms of a secure sum are checked; modular ones have no limits."""
-        secure = [(leaf, text) for leaf, text in zip(leaves, texts, strict=False) if leaf.store == "secure"]
-        if not secure or reduction.modular:
+        if not leaves:
             return
         g = self.generator
         self.mark(number)
-        for leaf, text in secure:
+        for leaf, text in zip(leaves, texts, strict=True):
             limit = f"{self.state[9]}[{g.constant('A', np.int64(leaf.limit))}]"
             name = "expect_inside" if leaf.shape else "expect_one_inside"
             g.line(f"{g.helper(name)}({self.flat(leaf, text)}, {limit})")
@@ -233,18 +237,20 @@ class LoopWriter:
         """Return a tensor as a flat array that nobody may write to, or the scalar that it is."""
         return f"{self.generator.helper('shared')}({text}.reshape(-1))" if leaf.shape else text
 
-    def add_all(self, values: list[list[str]], weights: list[tuple[list[str], str]]) -> None:
+    def add_all(self, values: list[Any], weights: list[tuple[list[str], str]]) -> None:
         """Write what adds a client's terms, all of which are checked."""
         g = self.generator
         groups: dict[_Kind, list[tuple[str, int]]] = {}
-        for reduction, leaves, texts, (given, weight) in zip(
-            self.layout.reductions, self.layout.leaves, values, weights, strict=True
+        for reduction, leaves, blocks, value, (given, weight) in zip(
+            self.layout.reductions, self.layout.leaves, self.layout.blocks, values, weights, strict=True
         ):
-            if leaves and leaves[0].store in ("ordered", "secure"):
-                for leaf, text in zip(leaves, texts, strict=True):
+            if blocks and blocks[0].store in ("ordered", "secure"):
+                texts = self.leaves(value, reduction.member) if blocks is leaves else g.slots(value, reduction.member)
+                for leaf, text in zip(blocks, texts, strict=True):
                     self.keep(reduction, leaf, text)
                 continue
-            for leaf, text in zip(leaves, [*texts, *given], strict=True):
+            weighed = zip(blocks[-1:], given, strict=False)
+            for leaf, text in (*self.placed(value, reduction, blocks), *weighed):
                 kind = _Kind(
                     leaf.exact, leaf.is_integer, leaf.dtype, bool(leaf.shape), "1.0" if leaf.is_weight else weight
                 )
@@ -254,6 +260,18 @@ class LoopWriter:
         if groups:
             g.line(f"if client % {g.constant('N', CLIENTS)} == {CLIENTS - 1}:")
             g.line(f"    {self.state[2]}, {self.state[3]} = {g.helper('carry')}({', '.join(self.state[:5])})")
+
+    def placed(self, value: Any, reduction: Reduction, blocks: list[LeafPlace]) -> Iterator[tuple[LeafPlace, str]]:
+        """Yield the numbers that a client adds to a sum, and where: of a flat struct its vectors, or their pieces."""
+        member = reduction.member
+        if flat_layout(member) is None:
+            yield from zip(blocks, self.leaves(value, member), strict=False)
+            return
+        assert isinstance(member, StructType)
+        for text, group, start, size in self.generator.pieces(value, member):
+            block = blocks[group]
+            at = block.at + start * (2 if block.dtype.kind == "c" else 1)
+            yield dataclasses.replace(block, at=at, shape=() if size is None else (size,)), text
 
     def weight(self, number: int, node: Node) -> tuple[list[str], str]:
         """Write how a mean's weight is checked; return it as it was given (nothing without), and as a float64."""

@@ -13,9 +13,9 @@ from fedmpi.language.tree.expressions import Closure, Env, Expr, Select, free, r
 from fedmpi.language.types import FederatedType, FunctionType, SequenceType, StructType, TensorType, Type
 from fedmpi.language.types.placements import CLIENTS, PlacementLiteral
 from fedmpi.language.types.walking import leaves_of
-from fedmpi.local.columns.column import leaf_formats
+from fedmpi.local.columns.column import slot_formats
 from fedmpi.local.computations.bodies import LocalBody
-from fedmpi.local.loops.codegen import Parts
+from fedmpi.local.loops.writer import Parts
 
 VALUE, ZERO, ACCUMULATE, MERGE, REPORT = range(5)  # the inputs of a federated_aggregate
 
@@ -130,4 +130,4 @@ def nbytes(types: list[Type]) -> int | None:
     """Return the bytes of one value of each type, None where a type leaves sizes open."""
     if any(map(has_open_dimensions, types)):
         return None
-    return sum(dtype.itemsize * math.prod(inner) for type_ in types for dtype, inner in leaf_formats(type_))
+    return sum(dtype.itemsize * math.prod(inner) for type_ in types for dtype, inner in slot_formats(type_))

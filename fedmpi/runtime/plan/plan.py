@@ -34,7 +34,7 @@ from fedmpi.language.types import FederatedType, FunctionType, StructType, Type,
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.language.types.presenting import check_presentable
 from fedmpi.local.computations.bodies import LocalBody
-from fedmpi.local.loops.codegen import Parts
+from fedmpi.local.loops.writer import Parts
 from fedmpi.runtime.plan.nodes import Node, node_inputs, symbols
 from fedmpi.runtime.plan.stage import Options, Stage
 from fedmpi.runtime.plan.stages import stages_of

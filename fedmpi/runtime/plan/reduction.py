@@ -25,6 +25,7 @@ import numpy as np
 
 from fedmpi.language.types import TensorType, Type
 from fedmpi.language.types.walking import dotted, leaves_with_paths
+from fedmpi.local.columns.flat import flat_layout
 from fedmpi.local.sums.terms import PLANES
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +39,8 @@ STORES = ("exact", "plain", "ordered", "secure")
 class LeafPlace:
     """One tensor of a reduction's members: ``slots`` numbers of an accumulator from ``at`` on, in one of `STORES`.
 
-    ``limit`` is the place of a secure sum's limit among those of its stage.
+    ``limit`` is the place of a secure sum's limit among those of its stage.  Of a flat struct one such place stands for
+    all tensors of a dtype, a vector, too.
     """
 
     dtype: np.dtype[Any]
@@ -83,6 +85,10 @@ class Reduction:
         return self.op == "federated_min"
 
     @functools.cached_property
+    def secure(self) -> bool:
+        return self.op.startswith("federated_secure")
+
+    @functools.cached_property
     def modular(self) -> bool:
         return self.op == "federated_secure_modular_sum"
 
@@ -90,7 +96,7 @@ class Reduction:
         """Return where the numbers of a tensor are kept."""
         if self.op in ("federated_min", "federated_max"):
             return "ordered"
-        if self.op.startswith("federated_secure"):
+        if self.secure:
             return "secure"
         return "exact" if mode == "exact" or tensor.dtype.kind in "iu" else "plain"
 
@@ -116,22 +122,41 @@ class Layout:
         self.plain_dtype = np.dtype(np.float32 if mode == "fast" else np.float64)
         counts = dict.fromkeys(STORES, 0)
         self.limits = 0
+        # Of each reduction: the places of its tensors, and of what is added at once, in the order of `slots_of`.
         self.leaves: list[list[LeafPlace]] = []
+        self.blocks: list[list[LeafPlace]] = []
         for reduction in reductions:
-            own = []
-            weights = [] if reduction.weight is None else [(reduction.weight, "its weight")]
-            for i, (tensor, name) in enumerate([*(tensors := reduction.tensors()), *weights]):
-                assert tensor.shape is not None
-                is_weight = i == len(tensors)
-                store = "exact" if is_weight else reduction.store(tensor, mode)
-                shape = tuple(int(d or 0) for d in tensor.shape)
-                limit = self.limits if store == "secure" else -1
-                leaf = LeafPlace(tensor.dtype, shape, name, is_weight, store, counts[store], limit)
-                counts[store] += leaf.slots
-                self.limits += store == "secure"
-                own.append(leaf)
-            self.leaves.append(own)
+            leaves, blocks = self._placed(reduction, counts)
+            if reduction.weight is not None:
+                weight = LeafPlace(reduction.weight.dtype, (), "its weight", True, "exact", counts["exact"])
+                counts["exact"] += 1
+                leaves, blocks = [*leaves, weight], [*blocks, weight]
+            self.leaves.append(leaves)
+            self.blocks.append(blocks)
         self.exact, self.plain, self.ordered, self.secure = (counts[store] for store in STORES)
+
+    def _placed(self, reduction: Reduction, counts: dict[str, int]) -> tuple[list[LeafPlace], list[LeafPlace]]:
+        """Place a reduction's numbers behind those that there are."""
+        flat = flat_layout(reduction.member)
+        if flat is None or reduction.secure:
+            leaves = [self._leaf(tensor, name, reduction, counts) for tensor, name in reduction.tensors()]
+            return leaves, leaves
+        blocks = [self._leaf(TensorType(*each), "", reduction, counts) for each in flat.formats]
+        leaves = []
+        for (tensor, name), place in zip(reduction.tensors(), flat.leaves, strict=True):
+            block = blocks[place.group]
+            at = block.at + place.start * (2 if tensor.dtype.kind == "c" else 1)
+            leaves.append(LeafPlace(tensor.dtype, place.shape, name, False, block.store, at))
+        return leaves, blocks
+
+    def _leaf(self, tensor: TensorType, name: str, reduction: Reduction, counts: dict[str, int]) -> LeafPlace:
+        store = reduction.store(tensor, self.mode)
+        shape = tuple(int(d or 0) for d in tensor.shape or ())
+        limit = self.limits if store == "secure" else -1
+        leaf = LeafPlace(tensor.dtype, shape, name, False, store, counts[store], limit)
+        counts[store] += leaf.slots
+        self.limits += store == "secure"
+        return leaf
 
     @property
     def size(self) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 
 from fedmpi.language.operators.table import Lowering
 from fedmpi.local.columns.column import Column, pack
-from fedmpi.local.loops.codegen import Parts
 from fedmpi.local.loops.functions import concrete
+from fedmpi.local.loops.writer import Parts
 from fedmpi.local.sums.weights import check_weight
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold

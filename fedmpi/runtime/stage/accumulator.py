@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmpi.language.types.walking import flat, nested
 from fedmpi.local.attributes import attributes_of
+from fedmpi.local.columns.flat import slots_of, value_of
 from fedmpi.local.sums import bins, extremes, masks, rounding
 from fedmpi.local.sums.terms import CLIENTS, PLANES, turn_of
 from fedmpi.runtime.mpi.comm import Communicator
@@ -74,9 +75,10 @@ class Accumulator:
     def add(self, members: Members, position: int) -> None:
         """Add one client, number ``position`` of the rank's, whose weights and limits are checked: it cannot fail."""
         layout = self.layout
-        for reduction, leaves, (value, weight) in zip(layout.reductions, layout.leaves, members, strict=True):
+        for reduction, blocks, (value, weight) in zip(layout.reductions, layout.blocks, members, strict=True):
             w = 1.0 if weight is None else float(weight)
-            for leaf, part in zip(leaves, [*flat(value, reduction.member), weight], strict=False):
+            parts = (flat if reduction.secure else slots_of)(value, reduction.member)
+            for leaf, part in zip(blocks, [*parts, weight], strict=False):
                 if leaf.store == "ordered":
                     keys = extremes.keys_of(part, turn_of(leaf.dtype, least=reduction.least))
                     place = slice(leaf.at, leaf.at + leaf.slots)
@@ -205,13 +207,13 @@ class Accumulator:
 
         Raises `OverflowError` for an integer sum that does not fit its type.
         """
-        reduction, leaves = self.layout.reductions[index], self.layout.leaves[index]
+        reduction, blocks = self.layout.reductions[index], self.layout.blocks[index]
         divisor = 1.0
         if reduction.mean:
             weighted = reduction.weight is not None
-            divisor = float(self._sums(leaves[-1], odd=False)[0]) if weighted else float(clients)
-        parts = (self._leaf(leaf, reduction, divisor) for leaf in leaves if not leaf.is_weight)
-        return nested(reduction.member, parts)
+            divisor = float(self._sums(blocks[-1], odd=False)[0]) if weighted else float(clients)
+        parts = (self._leaf(leaf, reduction, divisor) for leaf in blocks if not leaf.is_weight)
+        return (nested if reduction.secure else value_of)(reduction.member, parts)
 
     def _leaf(self, leaf: LeafPlace, reduction: Reduction, divisor: float) -> Any:
         place = slice(leaf.at, leaf.at + leaf.slots)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.types import SequenceType, Type
-from fedmpi.local.columns.column import Column, leaf_formats
+from fedmpi.local.columns.column import Column, slot_formats
 from fedmpi.local.computations.bodies import LocalBody
 from fedmpi.local.jit.interrupts import run
 from fedmpi.local.loops.codegen import Generator
@@ -84,7 +84,7 @@ class ClientLoop:
 
 
 def _arrays(type_: Type, count: int) -> list[Any]:
-    return [np.empty((count, *inner), dtype) for dtype, inner in leaf_formats(type_)]
+    return [np.empty((count, *inner), dtype) for dtype, inner in slot_formats(type_)]
 
 
 def _column(type_: Type, count: int, arrays: list[Any]) -> Column:
