@@ -91,8 +91,10 @@ def sliced(m):
 
 
 def chosen(m):
-    part = m.part if m.on else m.part
-    return part.b * 2
+    part = m.part
+    if m.on:
+        part = {"b": part["b"] + 1, "w": part["w"]}
+    return part["b"] * 2
 
 
 def helped(m):
