@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmpi import data as data
 from fedmpi import framework as framework
+from fedmpi import model as model
 from fedmpi.language import CLIENTS as CLIENTS
 from fedmpi.language import SERVER as SERVER
 from fedmpi.language import AbstractType as AbstractType

@@ -149,6 +149,7 @@ class Writer:
         if isinstance(member, fm.TensorType) and kind(member.dtype) in ("int", "float", "complex"):
             one = member.dtype.type(1)
             made += [lambda x: x + one, lambda x: x * (one + one), lambda x: (x - x, one - x), lambda x: x == one]
+        made += whole(member)
         if isinstance(member, fm.StructType) and len(member):
             made += [lambda x: x[0], lambda x: tuple(reversed(list(x)))]
         body = self.draw.one_of(made)
@@ -293,6 +294,30 @@ def leaves(type_):
             yield type_
         case _:
             yield fm.TensorType(np.str_)
+
+
+def whole(member):
+    """Return functions of a member as a whole: arithmetic of models."""
+    tensors = list(leaves(member))
+    if not tensors or any(kind(t.dtype) not in ("int", "float", "complex") for t in tensors):
+        return []
+    made = [lambda x: x - x, lambda x: x + x, lambda x: x * x]
+    if all(t.dtype.kind in "ifc" for t in tensors):
+        made.append(lambda x: -x)
+    if any(t.shape is None or None in t.shape for t in tensors):
+        return made
+    made.append(lambda x: fm.model.zeros_like(x))
+    if len({t.dtype for t in tensors}) > 1:
+        return [*made, lambda x: fm.model.cast(x, np.complex128)]
+    one = tensors[0].dtype.type(1)
+    double = fm.federated_computation(lambda v: v + v, tensors[0].dtype.type)
+    made += [
+        lambda x: x - one, lambda x: fm.model.map(double, x), lambda x: fm.model.flatten(x),
+        lambda x: fm.model.unflatten(fm.model.flatten(x) * one, x),
+    ]  # fmt: skip
+    if tensors[0].dtype in (np.float32, np.float64):
+        made += [lambda x: fm.model.norm(x), lambda x: fm.model.dot(x, x) - one, lambda x: fm.model.cast(x, np.float64)]
+    return made
 
 
 @fm.federated_computation(np.float32, np.float32)

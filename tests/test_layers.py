@@ -23,8 +23,9 @@ ROOMS = """
     language.source language.errors language.array_likes language.types language.tree language.operators
     language.tracing language.checking language.type_analysis language
     local.numba_parts local.attributes local.records local.value_errors local.jit local.columns local.sums
-    local.integers local.kernels local.typed local.integer_pass local.computations local.loops local.decorators local
-    kernels
+    local.integers local.whole local.kernels local.typed local.integer_pass local.computations local.loops
+    local.decorators local
+    kernels model
     runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
     runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference
     runtime.asynchronous runtime.context runtime.show runtime

@@ -11,7 +11,7 @@ from fedmpi.language.errors import TypesNotEquivalentError as TypesNotEquivalent
 from fedmpi.language.errors import TypingError as TypingError
 from fedmpi.language.errors import UnexpectedTypeError as UnexpectedTypeError
 from fedmpi.language.errors import UnsupportedValueError as UnsupportedValueError
-from fedmpi.language.operators import arithmetic, federated  # noqa: F401  (the rows of the table)
+from fedmpi.language.operators import arithmetic, federated, models  # noqa: F401  (the rows of the table)
 from fedmpi.language.tracing.applying import function_of as _function_of
 from fedmpi.language.tracing.computation import Computation as Computation
 from fedmpi.language.tracing.computation import PolymorphicComputation as PolymorphicComputation

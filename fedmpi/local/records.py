@@ -11,11 +11,14 @@ from __future__ import annotations
 import functools
 import operator
 from collections import namedtuple
+from collections.abc import Callable
 from typing import Any
 
 from fedmpi.language.types import StructType
 
 _OURS = ("fedmpi_names", "fedmpi_container")
+# Arithmetic of records, by its operator: a function of the name, the left and the right side (`local.whole` fills it).
+ARITHMETIC: dict[str, Callable[..., Any]] = {}
 
 
 def _is_attribute(name: str | None) -> bool:
@@ -60,7 +63,25 @@ def record_class(names: tuple[str | None, ...]) -> type[tuple[Any, ...]]:
     # What errors of Python and of Numba call it.
     shown = f"struct<{','.join('' if name is None else name for name in names)}>"
     own = {"__module__": __name__, "__slots__": (), "__getitem__": getitem, "_fields": fields, "fedmpi_names": names}
-    return type(shown, (base,), {**properties, **own})
+    return type(shown, (base,), {**properties, **own, **_OPERATORS})
+
+
+def _operators() -> dict[str, Any]:
+    """Return the methods of whole-model arithmetic: where a tuple would be joined or repeated, a record is computed."""
+
+    def method(op: str, *, swapped: bool) -> Any:
+        def apply(self: Any, other: Any) -> Any:
+            return ARITHMETIC[op](op, other, self) if swapped else ARITHMETIC[op](op, self, other)
+
+        return apply
+
+    made: dict[str, Any] = {"__neg__": lambda self: ARITHMETIC["negative"](self)}
+    for op, name in (("add", "add"), ("subtract", "sub"), ("multiply", "mul"), ("divide", "truediv")):
+        made |= {f"__{name}__": method(op, swapped=False), f"__r{name}__": method(op, swapped=True)}
+    return {**made, "__array_ufunc__": None}  # so that `np.float32(2) * record` asks the record
+
+
+_OPERATORS = _operators()
 
 
 def names_of(struct: StructType) -> tuple[str | None, ...]:

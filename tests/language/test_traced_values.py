@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 import fedmpi.language as fm
+from fedmpi import model
 from fedmpi.language.checking import check
 from fedmpi.local.decorators import numba_computation, python_computation
 
 fc = fm.federated_computation
 C, S = fm.CLIENTS, fm.SERVER
 f32, i32 = np.float32, np.int32
+MIXED = fm.to_type(OrderedDict(a=np.float32, b=np.int32))
+NEGATED = fm.federated_computation(lambda x: -x, np.float32)
 AB = OrderedDict(a=i32, b=np.bool_)
 HOLDS_ITSELF = []
 HOLDS_ITSELF.append(HOLDS_ITSELF)
@@ -118,7 +121,9 @@ def test_a_slice_of_a_struct_is_a_list_as_its_elements_are():
         (lambda x: fm.to_type(HOLDS_ITSELF), f32, TypeError, "to_type: the type is nested too deeply, or holds itself"),
         (lambda x: fm.infer_type(HOLDS_ITSELF), f32, TypeError, "infer_type: the value is nested too deeply"),
         (lambda x: float(x), f32, TypeError, "float: there is no such operation on values, found one of type float32"),
-        (lambda x: -x, f32, TypeError, "neg: there is no such operation"),
+        (lambda x: abs(x), f32, TypeError, "abs: there is no such operation"),
+        (lambda x: -x, np.bool_, TypeError, "^negative: arg must be made of int or float or complex, found bool"),
+        (lambda x: -x, fm.type_at_server(f32), TypeError, "^negative: arg must be unplaced, found float32@SERVER"),
     ],
 )
 def test_what_values_refuse(fn, type_, error, text):
@@ -281,8 +286,33 @@ def test_arithmetic(fn, types, text):
         (lambda x: x * 2, (f32,), "multiply: right side must be float32, found 2\n.*\n  hint: write 2.0"),
         (lambda x: 2 * x, (f32,), "multiply: left side must be float32, found 2"),
         (lambda x, y: x + y, ((f32, [2]), (f32, [3])), r"one shape, or one must be a scalar, found float32\[2\] and"),
-        (lambda x, y: x - y, (M, M), "subtract: both sides must be tensors, found <w=float32"),
-        (lambda x, y: x + y, (M, f32), "add: both sides must be tensors"),
+        (lambda x, y: x < y, (M, M), "less: both sides must be tensors, found <w=float32"),
+        (lambda x, y: x - y, (M, AB), "subtract: both sides must be structs of one type, found <w=float"),
+        (lambda x, y: x + y, (M, (f32, [2])), "add: both sides must be structs of one type, or one a scalar, found <w"),
+        (lambda x, y: x * y, (M, i32), "multiply: both sides must have one dtype, found <w=float32"),
+        (lambda x: x * 2, (M,), "multiply: right side must be float32, found 2\n.*\n  hint: write 2.0"),
+        (lambda x: x * 2.0, (MIXED,), r"a struct beside a scalar must have tensors of one dtype, found float32, int32"),
+        (lambda x: x / x, (MIXED,), "divide: both sides must be made of float or complex, found <a=float32,b=int32>"),
+        (lambda x: model.norm(x), (i32,), "fm.model.norm: arg must be made of float, found int32"),
+        (lambda x: model.norm(x), (np.float16,), "fm.model.norm: arg must be float32 or float64, found float16"),
+        (lambda x: model.norm(x), ((f32, [None]),), r"fm.model.norm: arg must be tensors of known shapes, found"),
+        (lambda x, y: model.dot(x, y), (M, f32), "fm.model.dot: both sides must be models of one type, found <w=float"),
+        (
+            lambda x: model.flatten(x),
+            (MIXED,),
+            "fm.model.flatten: arg must have tensors of one dtype, found float32, i",
+        ),
+        (lambda x, y: model.unflatten(x, y), ((f32, [2]), M), r"vector must be float32\[\d+\], the numbers of <w="),
+        (lambda x: model.cast(x, np.int32), (f32,), "a cast must lose no kind of number, found float32 to int32"),
+        (
+            lambda x: model.map(lambda v: v, x),
+            (M,),
+            "fm.model.map: fn must be a computation, found the Python function",
+        ),
+        (lambda x: model.map(NEGATED, x), (i32,), "fm.model.map: fn must take int32, a number of each model, found"),
+        (lambda x: model.map(NEGATED, x, x), (f32,), "fm.model.map: fn must take <float32,float32>, a number of each"),
+        (lambda x: model.zeros_like(x), (np.str_,), "fm.model.zeros_like: arg must be made of bool or int or float or"),
+        (lambda x: model.zeros_like(x), (fm.type_at_server(f32),), "arg must be unplaced, found float32@SERVER"),
         (lambda x, y: x < y, (np.complex64, np.complex64), "less: both sides must be int or float, found complex64"),
         (
             lambda x, y: x + y,

@@ -84,14 +84,14 @@ _TAKING: Mapping[Take, Callable[[Any, Type | None, str], Any]] = {
 }
 
 
-def function_of(name: str) -> Callable[..., Value]:
-    """Return the function that users call for an operator of the table."""
+def function_of(name: str, called: str = "") -> Callable[..., Value]:
+    """Return the function that users call for an operator of the table; ``called`` is its name for them, if another."""
     row = OPERATORS[name]
 
     @functools.wraps(row.rule)
     def apply(*args: Any, **kwargs: Any) -> Value:
-        with reporting(name):
-            tracing_scope(name)
+        with reporting(called or name):
+            tracing_scope(called or name)
             taken = _take(row, _bind(row.rule, args, kwargs))
             if row.pointwise and isinstance(taken[row.pointwise[0]].type_signature, FederatedType):
                 return _pointwise(row, taken)

@@ -13,6 +13,7 @@ from fedmpi.language.errors import (
     UnsupportedValueError,
     reporting,
 )
+from fedmpi.language.operators.arithmetic import one_dtype
 from fedmpi.language.operators.hints import FUNCTION_HINT, LOCAL_HINT, TEXT_HINT, contrast, hint_for
 from fedmpi.language.operators.table import OPERATORS
 from fedmpi.language.source import stack_is_deep, user_location
@@ -151,6 +152,11 @@ class Value(Refusing):
 
     def __rmul__(self, other: Any) -> Value:
         return binary("multiply", other, self)
+
+    def __neg__(self) -> Value:
+        alive(self)
+        with reporting("negative"):
+            return emit("negative", [self])
 
     def __truediv__(self, other: Any) -> Value:
         return binary("divide", self, other)
@@ -325,13 +331,7 @@ def binary(op: str, left: Any, right: Any) -> Value:
         wanted = (left if isinstance(left, Value) else right).type_signature
         if isinstance(wanted, TensorType):
             wanted = TensorType(wanted.dtype)
+        elif isinstance(wanted, StructType) and any(isinstance(side, constants.SCALARS) for side in (left, right)):
+            wanted = TensorType(one_dtype(wanted, "a struct beside a scalar"))
         sides = embed(left, wanted, "left side"), embed(right, wanted, "right side")
-        return _elementwise(op, *sides)
-
-
-def _elementwise(op: str, left: Value, right: Value) -> Value:
-    found = left.type_signature
-    if op != "add" or not isinstance(found, StructType) or not found.is_equivalent_to(right.type_signature):
-        return emit(op, [left, right])
-    parts = [_elementwise(op, *pair) for pair in zip(left, right, strict=True)]
-    return struct_value(parts, [name for name, _ in found.items()], found.python_container)
+        return emit(op, sides)

@@ -16,8 +16,10 @@ from typing import Any
 from fedmpi.language.tree.expressions import Apply, Call, Closure, Literal, Local, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type, contains
 from fedmpi.local.columns.column import laid_out_alike
+from fedmpi.local.columns.flat import flat_layout
 from fedmpi.local.computations.bodies import BODY, LocalBody, NotCompilable, NumbaBody
 from fedmpi.local.integers.raising import SYMBOLS
+from fedmpi.local.loops import whole_models
 from fedmpi.local.loops.writer import HELPER, Given, Mapped, Parts, Var, Writer, check_compilable, part_of
 
 _BINARY = {
@@ -31,7 +33,6 @@ class Generator(Writer):
     """The semantics of `evaluate` that write text; its values are `Var`, `Parts`, `Mapped`, functions."""
 
     bodies: list[LocalBody] = field(default_factory=list)  # the local computations that the text calls
-    has_loop: bool = False  # over a sequence, in the text or in a local computation that it calls
 
     # --- semantics of evaluate ---
 
@@ -99,16 +100,25 @@ class Generator(Writer):
                 return self.reduce(args[0], zero, self._plus(expr.type), expr.type)
             case op if op in _BINARY:
                 return self.elementwise(op, args[0], args[1], expr.type, expr.where)
+            case op if op in whole_models.WRITERS:
+                return whole_models.WRITERS[op](self, expr, args)
         raise NotCompilable(f"{expr.op} inside a local function")
 
     def elementwise(self, op: str, left: Any, right: Any, type_: Type, where: str) -> Any:
-        """Write arithmetic or a comparison of two tensors, or the sum of two structs, that is at ``where``."""
+        """Write arithmetic or a comparison of two tensors, or arithmetic of models, that is at ``where``."""
         if isinstance(type_, StructType):
-            sides = [(part_of(self, left, i, t), part_of(self, right, i, t), t) for i, t in enumerate(type_)]
-            return Parts(tuple(self.elementwise(op, *side, where) for side in sides), type_)
+            if flat_layout(type_) is not None:
+                return whole_models.arithmetic(self, op, left, right, type_, where)
+            parts = []
+            for i, part in enumerate(type_):
+                a, b = (
+                    part_of(self, side, i, part) if isinstance(side.type, StructType) else side
+                    for side in (left, right)
+                )
+                parts.append(self.elementwise(op, a, b, part, where))
+            return Parts(tuple(parts), type_)
         assert isinstance(type_, TensorType)
-        if op in ("multiply", "divide") and type_.dtype.kind == "c":
-            raise NotCompilable("NumPy and Numba round products and quotients of complex numbers differently")
+        whole_models.check_compiled(op, type_)
         texts = self.text(left), self.text(right)
         if type_.shape != ():
             self.line(f"{self.helper('expect_one_shape')}({', '.join(texts)}, {op!r})")
@@ -175,9 +185,9 @@ def linked(scope: dict[str, Any]) -> dict[str, Any]:
     """Return the scope of a text with compiled functions in the places of local computations and helpers."""
     from fedmpi.local.loops import met_keys
     from fedmpi.local.sums import bins, extremes, masks
-    from fedmpi.local.typed import coerce, elementwise, flat_structs, numba_types
+    from fedmpi.local.typed import coerce, elementwise, flat_structs, model_forms, model_overloads, numba_types  # noqa: F401
 
-    modules = (coerce, elementwise, flat_structs, numba_types, bins, extremes, masks, met_keys)
+    modules = (coerce, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys)
 
     def compiled(name: str, value: Any) -> Any:
         if value is HELPER:

@@ -74,8 +74,8 @@ def _captured(value: Any, resolve: Resolve) -> Any:
 
 
 def has_loop(expr: Expr) -> bool:
-    """Tell whether an expression works through a sequence: compiled, that is one loop."""
-    return any(isinstance(node, Apply) and node.op.startswith("sequence_") for node in walk(expr))
+    """Tell whether an expression works through a sequence, or the numbers of a model: compiled, that is one loop."""
+    return any(isinstance(node, Apply) and node.op.startswith(("sequence_", "model_map")) for node in walk(expr))
 
 
 def local_function(expr: Expr, name: str) -> Callable[[Any], Any]:

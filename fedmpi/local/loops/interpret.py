@@ -6,22 +6,20 @@ called as they are (compiled ones compiled), so that interpreted and compiled ru
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from fedmpi.language.tree.expressions import Apply, Call, Closure, Literal, Local, Select, Struct, call_closure
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type
+from fedmpi.language.types.walking import flat, leaves_of, nested
 from fedmpi.local.columns.column import PackedSequence, pack
-from fedmpi.local.columns.values import UnequalShapesError
+from fedmpi.local.columns.flat import flat_layout, slots_of, value_of
 from fedmpi.local.computations.bodies import LocalBody, note_batch
-from fedmpi.local.integers.raising import SYMBOLS, computed
-
-_BINARY = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.true_divide,
-    "less": np.less, "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal,
-    "equal": np.equal, "not_equal": np.not_equal,
-}  # fmt: skip
+from fedmpi.local.integers.raising import computed
+from fedmpi.local.whole import model_twins as twins
 
 
 class _Batch:
@@ -87,8 +85,21 @@ class Interpreter:
                     with _Batch(i):
                         total = add(total, element, expr.type)
                 return total
-        with np.errstate(all="ignore"):
-            return _elementwise(expr.op, args, expr.type, expr.where)
+            case "model_map":
+                fn, models = args
+                takes = len(models) > 1
+
+                def number(*numbers: Any) -> Any:
+                    return self.invoke(fn, numbers if takes else numbers[0])
+
+                types = expr.args[1].type
+                assert isinstance(types, StructType)
+                leaves = [flat(model, type_) for model, type_ in zip(models, types, strict=True)]
+                dtypes = [leaf.dtype for leaf in _tensors(expr.type)]
+                return nested(expr.type, iter(twins.mapped(number, leaves, dtypes)))
+            case _ if expr.op in _WHOLE:
+                return _WHOLE[expr.op](expr, *args)
+        return _elementwise(expr, *args)
 
 
 def zeros(type_: Type) -> Any:
@@ -117,15 +128,74 @@ def add(left: Any, right: Any, type_: Type) -> Any:
     raise TypeError(f"no sum of type {type_}")
 
 
-def _elementwise(op: str, args: list[Any], type_: Type, where: str) -> Any:
-    if op not in _BINARY:
-        raise ValueError(f"{op} is no operator of an unplaced program")
-    if op == "add" and isinstance(type_, StructType):
-        parts = zip(*args, type_, strict=True)
-        return tuple(_elementwise(op, [a, b], t, where) for a, b, t in parts)
-    left, right = map(np.shape, args)
-    if left != right and left and right:  # NumPy would stretch a dimension of size 1
-        raise UnequalShapesError(op, left, right)
-    if op in SYMBOLS and isinstance(type_, TensorType) and type_.dtype.kind in "iu":
-        return computed(op, args[0], args[1], type_.dtype, where)
-    return _BINARY[op](*args)
+def _tensors(type_: Type) -> list[TensorType]:
+    return [leaf for leaf in leaves_of(type_) if isinstance(leaf, TensorType)]
+
+
+def _pieces(value: Any, type_: Type) -> list[Any]:
+    """Return the arrays of a model: the vectors of a flat struct, else its leaves."""
+    return slots_of(value, type_) if flat_layout(type_) is not None else flat(value, type_)
+
+
+def _model(type_: Type, pieces: Iterable[Any]) -> Any:
+    return (value_of if flat_layout(type_) is not None else nested)(type_, iter(pieces))
+
+
+def _elementwise(expr: Apply, left: Any, right: Any) -> Any:
+    """Return arithmetic or a comparison of two tensors, or arithmetic of models or of one and a scalar."""
+    if expr.op not in twins.BINARY:
+        raise ValueError(f"{expr.op} is no operator of an unplaced program")
+    sides = [(value, arg.type) for value, arg in zip((left, right), expr.args, strict=True)]
+    count = (
+        max(len(_pieces(value, type_)) for value, type_ in sides if isinstance(type_, StructType))
+        if any(isinstance(type_, StructType) for _, type_ in sides)
+        else 1
+    )
+    one, other = (_pieces(value, type_) if isinstance(type_, StructType) else [value] * count for value, type_ in sides)
+    made = [twins.elementwise(expr.op, a, b, expr.where) for a, b in zip(one, other, strict=True)]
+    return _model(expr.type, made)
+
+
+def _float(expr: Apply, number: Any) -> Any:
+    assert isinstance(expr.type, TensorType)
+    return twins.rounded(number, expr.type.dtype)
+
+
+def _negative(expr: Apply, model: Any) -> Any:
+    return _model(expr.type, [twins.negated(piece, expr.where) for piece in _pieces(model, expr.type)])
+
+
+def _dot(expr: Apply, left: Any, right: Any) -> Any:
+    return _float(expr, twins.dot(*(flat(side, arg.type) for side, arg in zip((left, right), expr.args, strict=True))))
+
+
+def _norm(expr: Apply, model: Any) -> Any:
+    return _float(expr, twins.norm(flat(model, expr.args[0].type)))
+
+
+def _flatten(expr: Apply, model: Any) -> Any:
+    return twins.flattened(flat(model, expr.args[0].type))
+
+
+def _unflatten(expr: Apply, vector: Any, _: Any) -> Any:
+    shapes = [tuple(d or 0 for d in tensor.shape or ()) for tensor in _tensors(expr.type)]
+    ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+    pieces = [vector[end - math.prod(shape) : end].reshape(shape)[()] for shape, end in zip(shapes, ends, strict=True)]
+    return nested(expr.type, iter(pieces))
+
+
+def _cast(expr: Apply, model: Any, _: Any) -> Any:
+    leaves = flat(model, expr.args[0].type)
+    cast = [twins.cast(leaf, tensor.dtype) for leaf, tensor in zip(leaves, _tensors(expr.type), strict=True)]
+    return nested(expr.type, iter(cast))
+
+
+_WHOLE: dict[str, Callable[..., Any]] = {
+    "negative": _negative,
+    "model_dot": _dot,
+    "model_norm": _norm,
+    "model_zeros_like": lambda expr, _: zeros(expr.type),
+    "model_flatten": _flatten,
+    "model_unflatten": _unflatten,
+    "model_cast": _cast,
+}

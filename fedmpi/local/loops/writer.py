@@ -69,6 +69,7 @@ class Writer:
     signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
     dense: bool = False  # stored rows become arrays before user code sees them
     in_place: bool = False  # kernels may write into a state that the text owns
+    has_loop: bool = False  # over a sequence or a model's numbers, in the text or in a local computation that it calls
     remarks: dict[int, str] = field(default_factory=dict)  # on lines, for readers alone
     meanings: dict[str, str] = field(default_factory=dict)  # of names, for readers alone
     indent: int = 1
@@ -166,6 +167,10 @@ class Writer:
         """Return the name of a compiled function of this package, which `linked` finds."""
         self.scope[name] = HELPER
         return name
+
+    def invoke(self, function: Any, argument: Any, type_: Type) -> Any:
+        """Apply a function value of any kind."""
+        raise NotImplementedError
 
     # --- values as text ---
 

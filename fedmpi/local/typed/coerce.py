@@ -89,7 +89,8 @@ def shared(value: Any) -> Any:
     return _interpreted(value)
 
 
-def _kind_of(value: Any) -> str | None:
+def kind_of(value: Any) -> str | None:
+    """Return the kind of number that a Numba type is, "b", "i", "f" or "c"; None for everything else."""
     if isinstance(value, types.Boolean):
         return "b"
     for class_, kind in ((types.Integer, "i"), (types.Float, "f"), (types.Complex, "c")):
@@ -122,10 +123,10 @@ def _readable(value: Any) -> str:
 
 
 def _same_kind(dtype: np.dtype[Any], value: Any) -> bool:
-    return _kind_of(value) == ("i" if dtype.kind in "iu" else dtype.kind)
+    return kind_of(value) == ("i" if dtype.kind in "iu" else dtype.kind)
 
 
-def _limits(found: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+def limits_of(found: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """Return the least and the greatest integer of a dtype, each None where no integer of a Numba type exceeds it.
 
     They are of the Numba type: it would compare uint64 and int64 as floats.
@@ -173,7 +174,7 @@ def _edge_text(
             scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
             _expect(_same_kind(dtype, scalar), type_, value, label)
             text += "[()]" * isinstance(value, types.Array)
-            low, high = (_named(scope, "limit", limit) for limit in _limits(scalar, dtype))
+            low, high = (_named(scope, "limit", limit) for limit in limits_of(scalar, dtype))
             outside = [f"{text} < {n}" for n in (low,) if scope[n] is not None]
             outside += [f"{text} > {n}" for n in (high,) if scope[n] is not None]
             if outside:
@@ -331,7 +332,7 @@ def _array_text(
     if value.layout != "C":
         text = f"{_named(scope, 'ordered', np.ascontiguousarray)}({text})" if value.layout == "F" else f"{text}.copy()"
     if value.dtype != from_dtype(type_.dtype):
-        limits = _limits(value.dtype, type_.dtype)
+        limits = limits_of(value.dtype, type_.dtype)
         if limits != (None, None):
             low, high = (_named(scope, "limit", limit) for limit in limits)
             lines.append(f"found = {_named(scope, 'outside', outside_of)}({text}, {low}, {high})")
