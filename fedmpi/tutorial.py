@@ -35,7 +35,7 @@ def batch_loss(model: Any, batch: Any) -> Any:
     return fm.kernels.softmax_loss(batch.x, batch.y, model.weights, model.bias)
 
 
-@fm.numba_computation(MODEL_TYPE, BATCH_TYPE, np.float32)
+@fm.numba_computation(MODEL_TYPE, BATCH_TYPE, np.float32, donate="initial_model")
 def batch_train(initial_model: Any, batch: Any, learning_rate: Any) -> Any:
     """The model after one step down the gradient of `batch_loss`."""
     weights, bias = fm.kernels.softmax_sgd_step(

@@ -153,6 +153,7 @@ def _drawn(name: str) -> Iterator[str]:
 def public() -> dict[str, Any]:
     """Return the public names of fedmpi, but for its modules."""
     ours = {name: value for name, value in vars(fm).items() if not name.startswith("_")}
+    ours["kernel"] = fm.kernel  # made when it is asked for
     return {n: v for n, v in ours.items() if not isinstance(v, ModuleType) and _module(v).startswith("fedmpi.")}
 
 

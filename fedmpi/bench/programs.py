@@ -53,7 +53,7 @@ class Softmax:
 def _local_train(model_type: fm.Type, batch_type: fm.Type, dtype: type[np.generic]) -> Any:
     """Return the computation of one client: one pass over its batches."""
 
-    @fm.numba_computation(model_type, batch_type, dtype)
+    @fm.numba_computation(model_type, batch_type, dtype, donate="model")
     def step(model: Any, batch: Any, rate: Any) -> Any:
         weights, bias = fm.kernels.softmax_sgd_step(batch.x, batch.y, model.weights, model.bias, rate)
         return OrderedDict(weights=weights, bias=bias)

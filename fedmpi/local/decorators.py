@@ -18,11 +18,11 @@ from fedmpi.language.source import definition_location, function_name
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.parameters import bind_parameter, decorator
 from fedmpi.language.tree.expressions import Local
-from fedmpi.language.types import FederatedType, FunctionType, TensorType, Type
+from fedmpi.language.types import FederatedType, FunctionType, SequenceType, TensorType, Type, contains
 from fedmpi.language.types.to_type import read_type
 from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.columns.numbers import refuse_more_than_numbers
-from fedmpi.local.computations.bodies import NumbaBody, PythonBody
+from fedmpi.local.computations.bodies import NumbaBody, PythonBody, parameter_types
 from fedmpi.local.computations.infer import infer_result
 from fedmpi.local.computations.randomness import uses_random
 from fedmpi.local.jit.debugging import debugging
@@ -31,7 +31,12 @@ from fedmpi.local.value_errors import ArgumentError
 
 
 def _numba(
-    function: Callable[..., Any], types_: Sequence[Type | None], *, result: Any = None, boundscheck: bool = True
+    function: Callable[..., Any],
+    types_: Sequence[Type | None],
+    *,
+    result: Any = None,
+    boundscheck: bool = True,
+    donate: str | Sequence[str] = (),
 ) -> Computation:
     """Make a computation of a Python function by compiling it with Numba.
 
@@ -40,6 +45,12 @@ def _numba(
     returns a tensor, a tuple, a named tuple, a dict literal or one of its arguments' structs; the type is inferred by
     running it on small probes, or declared with ``result=``, to which a result of the same kind is cast.  Arguments are
     read-only.  ``boundscheck=False`` leaves out the checks of indices in the body.
+
+    ``donate`` names a parameter, or several, whose arrays the function may write into: such an argument is *consumed*.
+    It is given away without a copy where nobody reads it again: the state of a ``sequence_reduce``, a value that the
+    program computed for this call alone, an array of a compiled body's own; all else is copied first.  A body that
+    reads an array after it has given it away gets numbers that nobody promises (in debug mode NaN).  To return the
+    argument, or its arrays, copies nothing.
 
     Raises `TypeError` where the body is defined if Numba cannot compile it (in debug mode where it is first compiled).
     """
@@ -64,6 +75,7 @@ def _numba(
     except ArgumentError as error:
         raise TypeError(str(Report(str(error), name, where))) from None
     body.parameters, body.given = bound.names, tuple(map(still, given))
+    body.donated = _donated(donate, body, where)
     body.keywords = {name: still(value) for name, value in keywords.items()}
     if result is None:
         body.type = FunctionType(bound.type, infer_result(body))
@@ -71,6 +83,24 @@ def _numba(
     if not debugging():
         body.compile()
     return Computation(Local(body, body.type), name=name, where=where, doc=function.__doc__, names=bound.names)
+
+
+def _donated(donate: str | Sequence[str], body: NumbaBody, where: str) -> frozenset[int]:
+    """Return the positions of the parameters that a body may write into."""
+    names = [donate] if isinstance(donate, str) else list(donate)
+    positions = []
+    for name in names:
+        if name not in body.parameters:
+            known = ", ".join(body.parameters) or "none"
+            text = f"donate must name parameters of the function ({known}), found {name!r}"
+            raise TypeError(str(Report(text, body.name, where)))
+        positions.append(body.parameters.index(name))
+        type_ = parameter_types(body)[positions[-1]]
+        arrays = any(isinstance(leaf, TensorType) and leaf.shape for leaf in leaves_of(type_))
+        if not arrays or contains(type_, SequenceType):
+            text = f"donate must name a parameter with arrays, and without sequences, found {name} of type {type_}"
+            raise TypeError(str(Report(text, body.name, where)))
+    return frozenset(positions)
 
 
 def _translated(body: NumbaBody) -> Any:

@@ -22,6 +22,7 @@ from fedmpi.local.computations.python_form import interpreted
 from fedmpi.local.jit.debugging import debugging
 from fedmpi.local.jit.freezing import frozen
 from fedmpi.local.jit.interrupts import is_of_handler
+from fedmpi.local.jit.lending import lending
 from fedmpi.local.value_errors import ArgumentError, DoesNotFitError
 
 
@@ -45,6 +46,7 @@ class LocalBody:
 
     compilable = False
     infinite = False  # whether a float of the result that is too large becomes infinite
+    donated: frozenset[int] = frozenset()  # the positions of the parameters that the function may write into
 
     def __init__(
         self, function: Any, type_: FunctionType, fields: tuple[int, ...] | None, name: str, where: str
@@ -65,10 +67,12 @@ class LocalBody:
         if parameter is None:
             return []
         if self.fields is None:
-            return [as_given(argument, parameter)]
+            return [as_given(argument, parameter, writable=0 in self.donated)]
         assert isinstance(parameter, StructType)
         types = list(parameter)
-        return [as_given(argument[i], types[i]) for i in self.fields]
+        return [
+            as_given(argument[i], types[i], writable=position in self.donated) for position, i in enumerate(self.fields)
+        ]
 
     def interpret(self, argument: Any) -> Any:
         """Run the undecorated function and check what it returns against the declared type."""
@@ -123,26 +127,17 @@ class NumbaBody(LocalBody):
         self.parameters: tuple[str, ...] = ()
         self.given: tuple[Any, ...] = ()
         self.keywords: dict[str, Any] = {}
-        self._consuming: dict[int, Any] = {}
 
     def cache_key(self) -> tuple[Any, ...]:
         """Return what the compiled code depends on (see `fedmpi.local.jit.cache`)."""
         constants = (self.given, tuple(self.keywords.items()))
-        return (self.function, constants, str(self.type), self.fields, self.parameters, self.boundscheck, self.name)
+        types = str(self.type), self.fields, self.parameters, sorted(self.donated)
+        return (self.function, constants, types, self.boundscheck, self.name)
 
     @functools.cached_property
     def dispatcher(self) -> Any:
         """The compiled function with the Python parameters, typed at both edges."""
         return typed_dispatcher(self)
-
-    def consuming(self, position: int) -> Any:
-        """Return the dispatcher of the body that may write into parameter ``position``; None if there is none."""
-        from fedmpi.local.computations.numba_bodies import can_consume
-
-        if position not in self._consuming:
-            possible = not self.given and not self.keywords and can_consume(self.function, self.parameters[position])
-            self._consuming[position] = typed_dispatcher(self, self.parameters[position]) if possible else None
-        return self._consuming[position]
 
     @functools.cached_property
     def compiled(self) -> Compiled:
@@ -169,7 +164,7 @@ class NumbaBody(LocalBody):
 
     def run_python(self, arguments: list[Any]) -> Any:
         """Call the function as Python; of numbers, what compiled code lets pass passes."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), lending([arguments[i] for i in self.donated]):
             return self.interpreted(*self.given, *arguments, **self.keywords)
 
     def __call__(self, argument: Any) -> Any:
@@ -180,15 +175,13 @@ class NumbaBody(LocalBody):
         return self.compiled(argument, ())
 
 
-def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
-    """Return ``f(p0, p1, …)`` that accepts arguments of the declared types and returns the declared type.
-
-    ``consumed`` names a parameter that it may write into (see `in_place`).
-    """
+def typed_dispatcher(body: NumbaBody) -> Any:
+    """Return ``f(p0, p1, …)`` that accepts arguments of the declared types and returns the declared type."""
     from fedmpi.local.computations.numba_bodies import compile_body
     from fedmpi.local.jit.callee import callee
     from fedmpi.local.jit.generated import code_of
     from fedmpi.local.typed.coerce import accept, coerce
+    from fedmpi.local.typed.sharing import lent
     from fedmpi.local.typed.tokens import token_of
 
     # The user's own parameter names, because compiled callers may pass arguments by keyword; ours begin with what none
@@ -197,8 +190,9 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
     own = next(p for p in prefixes if not any(name.startswith(p) for name in body.parameters))
     scope: dict[str, Any] = {
         "__name__": __name__,
-        f"{own}user": compile_body(body.function, body.boundscheck, consumed=consumed, result=body.type.result),
+        f"{own}user": compile_body(body.function, body.boundscheck, result=body.type.result),
         f"{own}accept": accept,
+        f"{own}lent": lent,
         f"{own}coerce": coerce,
         f"{own}result": token_of(body.type.result, f"{body.name}: result"),
     }
@@ -209,7 +203,8 @@ def typed_dispatcher(body: NumbaBody, consumed: str | None = None) -> Any:
     for position, (name, part) in enumerate(zip(body.parameters, parameter_types(body), strict=True)):
         scope[f"{own}type{position}"] = token_of(part, f"{body.name}: parameter {name}")
         # By keyword where functools.partial gave keywords: these may stand before.
-        arguments.append(f"{name}={own}accept({name}, {own}type{position})")
+        taken = "lent" if position in body.donated else "accept"
+        arguments.append(f"{name}={own}{taken}({name}, {own}type{position})")
     for name, value in body.keywords.items():
         scope[f"{own}keyword_{name}"] = value
         arguments.append(f"{name}={own}keyword_{name}")

@@ -14,16 +14,19 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.local.records import names_of, python_record_class
 
 
-def as_given(value: Any, type_: Type) -> Any:
-    """Return a normalised value as a Python body sees it, in its own arrays: structs as records, sequences as lists."""
+def as_given(value: Any, type_: Type, *, writable: bool = False) -> Any:
+    """Return a normalised value as a Python body sees it, in its own arrays: structs as records, sequences as lists.
+
+    They are read-only, but for a parameter that is ``writable``.
+    """
     match type_:
         case StructType():
             record = python_record_class(names_of(type_), type_.python_container)
-            return record(*[as_given(v, t) for v, t in zip(value, type_, strict=True)])
+            return record(*[as_given(v, t, writable=writable) for v, t in zip(value, type_, strict=True)])
         case SequenceType(element):
             return [as_given(v, element) for v in value]
         case TensorType() if isinstance(value, np.ndarray):
             own = np.array(value, order="C")
-            own.flags.writeable = False
+            own.flags.writeable = writable
             return own
     return value

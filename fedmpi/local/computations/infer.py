@@ -27,6 +27,7 @@ from fedmpi.local.computations.bodies import NumbaBody
 from fedmpi.local.computations.python_form import called
 from fedmpi.local.jit.compile_errors import ReturnedNoneError, probe_refusal, untyped_refusal
 from fedmpi.local.jit.freezing import frozen
+from fedmpi.local.jit.lending import lending
 from fedmpi.local.jit.probe import probe
 from fedmpi.local.records import element_names
 
@@ -93,7 +94,9 @@ def _run(function: Callable[..., Any], body: NumbaBody, fill: Fill) -> tuple[Any
     argument = None if parameter is None else probe_value(parameter, fill)
     with probe(), entered(None), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return run_to_return(function, (*body.given, *body.python_arguments(argument)), body.keywords)
+        arguments = body.python_arguments(argument)
+        with lending([arguments[i] for i in body.donated]):
+            return run_to_return(function, (*body.given, *arguments), body.keywords)
 
 
 def _may_depend_on_values(type_: Type, parameter: Type | None) -> bool:

@@ -16,11 +16,10 @@ from fedmpi.language.types import TensorType, Type
 from fedmpi.language.types.walking import preorder_types
 from fedmpi.local.integer_pass.rewriting import IntegersAsNumPy
 from fedmpi.local.jit.callee import CalleeCompiler, callee
-from fedmpi.local.numba_parts.intermediate import errors, ir, length_of_iterator, named, redefine, run_frontend
+from fedmpi.local.numba_parts.intermediate import errors, ir, length_of_iterator, named, redefine
 from fedmpi.local.numba_parts.lowering import Dispatcher, cpu_target
 from fedmpi.local.numba_parts.passes import FunctionPass, InlineClosureLikes, NopythonTypeInference, register_pass
 from fedmpi.local.records import record_class
-from fedmpi.local.typed.in_place import consuming_call, consuming_form, resolved
 from fedmpi.local.typed.numba_types import length_of_iterator as our_length_of_iterator
 
 Pairs = list[tuple[str, Any]]
@@ -31,16 +30,14 @@ def compile_body(
     boundscheck: bool,
     helpers: dict[Any, Any] | None = None,
     *,
-    consumed: str | None = None,
     result: Type | None = None,
     weak: dict[str, Any] | None = None,
     fastmath: bool = False,
 ) -> Any:
     """Return the Numba dispatcher of a user's function, the plain functions that it calls included.
 
-    ``helpers`` holds the dispatchers of those: one for each function and body.  ``consumed`` names a parameter that the
-    body's kernel may write into (see `in_place`).  ``result`` is the type of a body's result, ``weak`` says which
-    parameters of a helper are integers of Python's (see `integers`).
+    ``helpers`` holds the dispatchers of those: one for each function and body.  ``result`` is the type of a body's
+    result, ``weak`` says which parameters of a helper are integers of Python's (see `integers`).
     """
     known = {} if helpers is None else helpers
     facts: dict[Any, Any] = {}
@@ -48,7 +45,6 @@ def compile_body(
     class BodyCompiler(CalleeCompiler):
         def add_passes(self, pipeline: Any) -> None:
             self.state.compile_helper = functools.partial(_helper, boundscheck=boundscheck, known=known)
-            self.state.consumed = consumed
             self.state.integers_returned = None if result is None else _integers(result)
             self.state.facts, self.state.weak_parameters = facts, weak or {}
             pipeline.add_pass_after(_Rewrite, InlineClosureLikes)
@@ -56,8 +52,7 @@ def compile_body(
 
     dispatcher = callee(function, pipeline_class=BodyCompiler, boundscheck=boundscheck, fastmath=fastmath)
     dispatcher.fedmpi_facts, dispatcher.fedmpi_weak = facts, weak or {}
-    if consumed is None:
-        known[_form(function, fastmath, weak)] = dispatcher  # it may call itself
+    known[_form(function, fastmath, weak)] = dispatcher  # it may call itself
     return dispatcher
 
 
@@ -92,8 +87,6 @@ class _Rewrite(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         unused: set[str] = set()  # variables that held dict, OrderedDict or a list of pairs
         changed = False
-        if state.consumed is not None:
-            changed = _write_in_place(state.func_ir, state.consumed)
         for block in state.func_ir.blocks.values():
             body: list[Any] = []
             for statement in block.body:
@@ -104,22 +97,6 @@ class _Rewrite(FunctionPass):
         for block in state.func_ir.blocks.values():
             block.body = [s for s in block.body if not (isinstance(s, ir.Assign) and s.target.name in unused)]
         return changed
-
-
-def can_consume(function: Any, parameter: str) -> bool:
-    """Tell whether a body's kernel may write into a parameter that is the caller's to give away."""
-    return consuming_call(run_frontend(function), parameter) is not None
-
-
-def _write_in_place(func_ir: Any, parameter: str) -> bool:
-    """Put the in-place form in the place of the kernel that `consuming_call` finds."""
-    call = consuming_call(func_ir, parameter)
-    assert call is not None
-    block = next(iter(func_ir.blocks.values()))
-    form = ir.Global("consuming_form", consuming_form(resolved(func_ir, call.value.func)), call.loc)
-    call.value.func, assigned = named(func_ir, block.scope, form, "consuming_form", call.loc)
-    block.body.insert(block.body.index(call), assigned)
-    return True
 
 
 def _replacement(state: Any, block: Any, statement: Any, unused: set[str]) -> Iterator[Any]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from fedmpi.language.tracing.calls import pack_args
 from fedmpi.language.tracing.computation import Computation
-from fedmpi.local.columns.values import cast_result
+from fedmpi.local.columns.values import cast_result, struct_parts
 from fedmpi.local.computations.given import as_given
 from fedmpi.local.jit.compile_errors import not_compiled
 from fedmpi.local.jit.freezing import frozen
+from fedmpi.local.jit.lending import consumed
 
 
 def called(value: Any) -> Any:
@@ -29,7 +30,11 @@ def called(value: Any) -> Any:
             raise AttributeError(not_compiled(value))
         argument = pack_args(body.type.parameter, args, keywords)
         packed = None if body.type.parameter is None else cast_result(argument, body.type.parameter, infinite=True)
-        return as_given(body(packed), body.type.result)
+        result = as_given(body(packed), body.type.result)
+        if body.donated:  # what the caller could write to is given away
+            parts = [argument] if body.fields is None else struct_parts(argument, body.type.parameter)
+            consumed([parts[position if body.fields is None else body.fields[position]] for position in body.donated])
+        return result
 
     return run
 

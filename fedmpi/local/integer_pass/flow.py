@@ -31,9 +31,8 @@ from fedmpi.local.integers.promotion import (
     of,
     weak,
 )
-from fedmpi.local.numba_parts.intermediate import errors, ir
+from fedmpi.local.numba_parts.intermediate import errors, ir, resolved
 from fedmpi.local.records import element_names
-from fedmpi.local.typed.in_place import resolved
 from fedmpi.local.typed.numba_types import SequenceValue
 
 COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)

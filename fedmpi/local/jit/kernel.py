@@ -13,12 +13,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.extending import typeof_impl
+from numba.extending import overload, typeof_impl
 
 from fedmpi.local.jit.announcing import announcing
-from fedmpi.local.jit.callee import callee, jitted
-from fedmpi.local.jit.debugging import debugging
+from fedmpi.local.jit.array_kinds import LentArray
+from fedmpi.local.jit.callee import OPTIONS, callee, jitted
+from fedmpi.local.jit.debugging import check_compiler, debugging
+from fedmpi.local.jit.generated import generated_function
 from fedmpi.local.jit.interrupts import run
+from fedmpi.local.jit.lending import consumed, is_lent
 from fedmpi.local.jit.probe import probing
 from fedmpi.local.jit.store import Store
 
@@ -33,10 +36,15 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        check_compiler()
         self.function = function
-        self.dispatcher: Any = callee(function, cache=True)
         self.__name__, self.__qualname__ = function.__name__, function.__qualname__
         self.__module__, self.__doc__ = function.__module__, function.__doc__
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """The dispatcher that other compiled code calls."""
+        return callee(self.function, cache=True)
 
     @functools.cached_property
     def entry(self) -> Any:
@@ -63,6 +71,7 @@ class Kernel(Compiled):
 
     `in_place` is the Kernel that writes the same results, to the bit, into buffers that the caller owns, or None; on
     that Kernel `writes` gives, for each result of the functional form, the position of the argument that receives it.
+    A compiled body that gives the functional form arrays that it was lent gets the in-place form.
     """
 
     def __init__(
@@ -84,9 +93,39 @@ class Kernel(Compiled):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled function, or its twin while a probe runs and in debug mode."""
-        if probing() or debugging():
-            return self.twin(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        if not probing() and not debugging():
+            return super().__call__(*args, **kwargs)
+        result = self.twin(*args, **kwargs)
+        if self.in_place is not None:
+            given = list(inspect.signature(self.function).bind(*args, **kwargs).arguments.values())
+            written = [given[i] for i in self.in_place.writes]
+            if all(map(is_lent, written)):
+                consumed(written)
+        return result
+
+    @functools.cached_property
+    def called(self) -> Any:
+        """The dispatcher that compiled code calls: the in-place form where the arguments that it writes are lent."""
+        if self.in_place is None:
+            return self.dispatcher
+        names, into, writes = list(self.__signature__.parameters), self.in_place, self.in_place.writes
+        arguments = ", ".join(names)
+        results = ", ".join(names[i] for i in writes)
+        scope = {"form": self.dispatcher, "into": into.dispatcher}
+        text = f"    into({arguments})\n    return {results}\n"
+
+        def choice(*_: Any) -> Any:
+            raise NotImplementedError("for compiled code")
+
+        @overload(choice, strict=False, jit_options=OPTIONS)
+        def _choice(*args: Any) -> Any:
+            lent = all(isinstance(args[i], LentArray) for i in writes)
+            body = text if lent else f"    return form({arguments})\n"
+            unpacked = f"    {arguments}, = args\n"
+            return generated_function("chosen", "*args", unpacked + body, dict(scope))
+
+        body = f"    return choice({arguments})\n"
+        return callee(generated_function(self.__name__, arguments, body, {"choice": choice}))
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}{self.__signature__}>"
@@ -100,7 +139,7 @@ def kernel(
 
 
 def _numba_type(value: Compiled, context: Any) -> Any:
-    return numba.types.Dispatcher(value.dispatcher)
+    return numba.types.Dispatcher(value.called if isinstance(value, Kernel) else value.dispatcher)
 
 
 typeof_impl.register(Compiled)(_numba_type)

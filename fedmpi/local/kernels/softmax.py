@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.local.jit.array_kinds import read_only
 from fedmpi.local.jit.kernel import jit, kernel
-from fedmpi.local.jit.read_only import read_only
 from fedmpi.local.kernels import softmax_twins as twins
 from fedmpi.local.kernels.softmax_dense import block_size
 from fedmpi.local.kernels.softmax_forms import add_gradient, contiguous, prepared, room, score_block, shape, write_back

@@ -12,9 +12,9 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
+from fedmpi.local.jit.array_kinds import read_only
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.kernel import jit
-from fedmpi.local.jit.read_only import read_only
 from fedmpi.local.jit.simd import CLASSES, ROWS, lanes, piece
 from fedmpi.local.kernels.softmax_rows import scores_for, slopes
 from fedmpi.local.kernels.softmax_small import add_gradient_of_few, is_small

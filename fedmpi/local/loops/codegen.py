@@ -17,7 +17,7 @@ from fedmpi.language.tree.expressions import Apply, Call, Closure, Literal, Loca
 from fedmpi.language.types import SequenceType, StructType, TensorType, Type, contains
 from fedmpi.local.columns.column import laid_out_alike
 from fedmpi.local.columns.flat import flat_layout
-from fedmpi.local.computations.bodies import BODY, LocalBody, NotCompilable, NumbaBody
+from fedmpi.local.computations.bodies import BODY, LocalBody, NotCompilable
 from fedmpi.local.integers.raising import SYMBOLS
 from fedmpi.local.loops import whole_models
 from fedmpi.local.loops.writer import HELPER, Given, Mapped, Parts, Var, Writer, check_compilable, part_of
@@ -60,23 +60,32 @@ class Generator(Writer):
         if argument is None:
             return self.noted(function, f"{name}()", expr.type)
         if function.fields is None:
-            return self.noted(function, f"{name}({self.text(argument)})", expr.type)
-        if isinstance(argument, Parts):
-            parts = [self.text(argument.parts[i]) for i in function.fields]
+            given, texts = [argument], [self.text(argument)]
+        elif isinstance(argument, Parts):
+            given = [argument.parts[i] for i in function.fields]
+            texts = list(map(self.text, given))
         else:
-            text = self.text(argument)
-            parts = [f"{text}[{i}]" for i in function.fields]
-        made = self.noted(function, f"{name}({', '.join(parts)})", expr.type)
-        for position, i in enumerate(function.fields if self.in_place else ()):
-            given = argument.parts[i] if isinstance(argument, Parts) else None
-            if isinstance(given, Given) and isinstance(function, NumbaBody):
-                form = function.consuming(position)
-                if form is not None:
-                    consuming = self.constant("C", form)
-                    self.meanings[consuming] = f"{function.name}, which writes into its {function.parameters[position]}"
-                    line = self.lines[-2].replace(f"{name}(", f"{consuming}(", 1)
-                    given.consuming = len(self.lines) - 2, line
-        return made
+            given, text = [None] * len(function.fields), self.text(argument)
+            texts = [f"{text}[{i}]" for i in function.fields]
+        for position in sorted(function.donated):
+            texts[position] = self.lent(given[position], texts[position])
+        return self.noted(function, f"{name}({', '.join(texts)})", expr.type)
+
+    def lent(self, given: Any, text: str) -> str:
+        """Return the text of an argument of the next call, which may write into it: of what others read, a copy.
+
+        It is noted in case that it turns out later that nobody else does.
+        """
+        call = len(self.lines) + 1
+        match given:
+            case Given(consumers=consumers):
+                consumers.append(call)
+                return text
+            case Parts():
+                return text  # put together for this call
+            case Var() if text.isidentifier():
+                self.donations.append((call, text))
+        return f"{self.helper('shared')}({text})"
 
     def noted(self, function: LocalBody, text: str, type_: Type) -> Var:
         """Bind the result of a local computation between notes, for errors, of which one is running."""
@@ -146,21 +155,21 @@ class Generator(Writer):
             pair = StructType([type_, element.type])
             given = Given(f"{self.helper('shared')}({state.text})", type_)
             result = self.invoke(function, Parts((given, element), pair), type_)
-            if self.in_place and given.consuming is not None:
-                self.consume(before, state, given, result)
+            if given.consumers:
+                self.give_away(before, state, given)
             self.line(f"{state.text} = {self.helper('coerce')}({self.text(result)}, {self.token(type_)})")
         return state
 
-    def consume(self, before: int, state: Var, given: Given, result: Var) -> None:
-        """Let a call write into the state where nothing else reads it and its result is the next state.
+    def give_away(self, before: int, state: Var, given: Given) -> None:
+        """Let a local computation write into the state where nothing else reads it, once for each element.
 
         The state begins as a copy then: what it is made of may be somebody else's.
         """
-        at, call = given.consuming or (0, "")
-        uses = [line for line in self.lines[before:] if given.text in line]
-        if len(uses) != 1 or not self.lines[at].strip().startswith(f"{result.text} = "):
+        (at, *more), lines = given.consumers, self.lines[before + 1 :]
+        uses = [line for line in lines if given.text in line]
+        if more or len(uses) != 1 or self.indentation(at) != self.indent:
             return
-        self.lines[at] = call.replace(given.text, state.text)
+        self.lines[at] = self.lines[at].replace(given.text, state.text)
         begun = max(i for i in range(before) if self.lines[i].strip().startswith(f"{state.text} = "))
         self.lines[begun] = self.lines[begun].replace(" = coerce(", f" = {self.helper('fresh')}(", 1)
 
@@ -185,9 +194,17 @@ def linked(scope: dict[str, Any]) -> dict[str, Any]:
     """Return the scope of a text with compiled functions in the places of local computations and helpers."""
     from fedmpi.local.loops import met_keys
     from fedmpi.local.sums import bins, extremes, masks
-    from fedmpi.local.typed import coerce, elementwise, flat_structs, model_forms, model_overloads, numba_types  # noqa: F401
+    from fedmpi.local.typed import (  # noqa: F401
+        coerce,
+        elementwise,
+        flat_structs,
+        model_forms,
+        model_overloads,
+        numba_types,
+        sharing,
+    )  # fmt: skip
 
-    modules = (coerce, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys)
+    modules = (coerce, sharing, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys)
 
     def compiled(name: str, value: Any) -> Any:
         if value is HELPER:

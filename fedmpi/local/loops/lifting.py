@@ -76,6 +76,7 @@ class Lift:
 def text_of(generator: Generator, name: str, *, remarks: bool = False) -> str:
     """Return the text of ``name(progress, parameters…)``, for readers with remarks."""
     head = f"def {name}({', '.join(['progress', *generator.parameters])}):"
+    generator.give_temporaries()
     lines = generator.lines
     if remarks:
         said = generator.remarks

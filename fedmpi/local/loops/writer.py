@@ -7,6 +7,7 @@ hundred leaves as for two.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,9 +33,13 @@ class Var:
 
 
 class Given(Var):
-    """The state of a loop as its body gets it; ``consuming`` is a call that could write into it: its line and text."""
+    """The state of a loop as its body gets it; ``consumers`` are the lines of calls that could write into it."""
 
-    consuming: tuple[int, str] | None = None
+    def __init__(self, text: str, type_: Type) -> None:
+        super().__init__(text, type_)
+        object.__setattr__(self, "consumers", [])
+
+    consumers: list[int]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Mapped:
     type: SequenceType
 
 
+# A line that makes new memory: what a local computation returns, arithmetic, or a struct of such vectors.
+_MADE = re.compile(
+    r"\w+ = (?:(?:K\d+|numbers_\w+|integers_\w+|negated|zeros|fresh)\(.*"
+    r"|flat_struct\(\w+, \((?P<parts>[\w, ]*?),? ?\)\))$"
+)
 HELPER = object()  # stands for a compiled function of this package until the text is compiled
 _DENSE: Iterator[str] = iter(())  # no forms: every array is stored as its type says
 
@@ -68,7 +78,7 @@ class Writer:
     parameters: list[str] = field(default_factory=list)
     signature: list[tuple[Any, int, bool]] = field(default_factory=list)  # dtype, rank of each parameter, if written to
     dense: bool = False  # stored rows become arrays before user code sees them
-    in_place: bool = False  # kernels may write into a state that the text owns
+    donations: list[tuple[int, str]] = field(default_factory=list)  # lines of calls, variables they could write into
     has_loop: bool = False  # over a sequence or a model's numbers, in the text or in a local computation that it calls
     remarks: dict[int, str] = field(default_factory=dict)  # on lines, for readers alone
     meanings: dict[str, str] = field(default_factory=dict)  # of names, for readers alone
@@ -79,6 +89,29 @@ class Writer:
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
+
+    def indentation(self, number: int) -> int:
+        """Return how deep a line stands."""
+        line = self.lines[number]
+        return (len(line) - len(line.lstrip(" "))) // 4
+
+    def give_temporaries(self) -> None:
+        """Let calls write into what was computed for them alone."""
+        for call, name in self.donations:
+            if self._is_for(name, call, self.indentation(call)):
+                self.lines[call] = self.lines[call].replace(f"shared({name})", name)
+        self.donations.clear()
+
+    def _is_for(self, name: str, use: int, indent: int) -> bool:
+        """Tell whether a variable is new memory that one line alone reads, and as often as it is written."""
+        uses = [i for i, line in enumerate(self.lines) if re.search(rf"\b{name}\b", line)]
+        if len(uses) != 2 or uses[1] != use or any(self.indentation(i) < indent for i in range(uses[0], use)):
+            return False
+        made = _MADE.match(self.lines[uses[0]].strip())
+        if made is None or self.indentation(uses[0]) != indent:
+            return False
+        parts = made["parts"]
+        return parts is None or all(self._is_for(part, uses[0], indent) for part in parts.split(", ") if part)
 
     def name(self, prefix: str = "t") -> str:
         self.count += 1

@@ -47,3 +47,16 @@ def redefine(func_ir: Any, statement: Any, value: Any) -> None:
     """Let what an assignment assigns be ``value``, for whoever asks; the statement itself is the caller's to change."""
     definitions = func_ir._definitions[statement.target.name]
     definitions[:] = [value if found is statement.value else found for found in definitions]
+
+
+def resolved(func_ir: Any, var: Any) -> Any:
+    """Return the object that a variable stands for: a global, a closure cell, an attribute of a module; else None."""
+    try:
+        definition = func_ir.get_definition(var)
+    except KeyError:
+        return None
+    if isinstance(definition, ir.Global | ir.FreeVar):
+        return definition.value
+    if isinstance(definition, ir.Expr) and definition.op == "getattr":
+        return getattr(resolved(func_ir, definition.value), definition.attr, None)
+    return None

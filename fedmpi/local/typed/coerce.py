@@ -19,11 +19,11 @@ from fedmpi.language.types import SequenceType, StructType, TensorType, Type
 from fedmpi.language.types.walking import leaves_of
 from fedmpi.local.columns.column import laid_out_alike
 from fedmpi.local.columns.flat import Place, flat_layout
+from fedmpi.local.jit.array_kinds import LentArray, as_owned
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.compile_errors import not_compiled
 from fedmpi.local.jit.generated import generated_function
 from fedmpi.local.jit.kernel import jit
-from fedmpi.local.jit.read_only import read_only
 from fedmpi.local.numba_parts.intermediate import errors
 from fedmpi.local.numba_parts.lowering import from_dtype, lower_constant
 from fedmpi.local.records import element_names, record_of
@@ -77,16 +77,6 @@ def accept(value: Any, token: TypeToken) -> Any:
 def coerce(value: Any, token: TypeToken) -> Any:
     """Return a result as the declared type, in arrays of its own."""
     return _interpreted(value, token)
-
-
-def fresh(value: Any, token: TypeToken) -> Any:
-    """Return a value as the declared type, in arrays that nobody else has."""
-    return _interpreted(value, token)
-
-
-def shared(value: Any) -> Any:
-    """Return a value with its arrays read-only, as arguments are: one compiled form of what is called serves both."""
-    return _interpreted(value)
 
 
 def kind_of(value: Any) -> str | None:
@@ -174,15 +164,15 @@ def _edge_text(
             scalar = value.dtype if isinstance(value, types.Array) and value.ndim == 0 else value
             _expect(_same_kind(dtype, scalar), type_, value, label)
             text += "[()]" * isinstance(value, types.Array)
-            low, high = (_named(scope, "limit", limit) for limit in limits_of(scalar, dtype))
+            low, high = (named_in(scope, "limit", limit) for limit in limits_of(scalar, dtype))
             outside = [f"{text} < {n}" for n in (low,) if scope[n] is not None]
             outside += [f"{text} > {n}" for n in (high,) if scope[n] is not None]
             if outside:
                 lines.append(f"if {' or '.join(outside)}:")
                 lines.append(
-                    f"    raise {_named(scope, 'DoesNotFit', IntegerDoesNotFit)}({label!r}, '{type_}', {text})"
+                    f"    raise {named_in(scope, 'DoesNotFit', IntegerDoesNotFit)}({label!r}, '{type_}', {text})"
                 )
-            return f"{_named(scope, 'cast', cast_to(dtype))}({text})"
+            return f"{named_in(scope, 'cast', cast_to(dtype))}({text})"
         case TensorType():
             return _array_text(text, value, type_, label, own, lines, scope)
         case StructType():
@@ -190,14 +180,14 @@ def _edge_text(
             if flat_layout(type_) is not None:
                 return _flat_text(text, value, type_, label, own, lines, scope)
             parts = []
-            for i, (k, (name, part)) in enumerate(zip(_order(value, type_, label), type_.items(), strict=True)):
+            for i, (k, (name, part)) in enumerate(zip(elements_in(value, type_, label), type_.items(), strict=True)):
                 own_label = f"{label}, {name or i}"
                 parts.append(_edge_text(f"{text}[{k}]", list(value)[k], part, own_label, own, lines, scope))
-            return f"{_named(scope, 'Record', record_of(type_))}({', '.join(parts)})"
+            return f"{named_in(scope, 'Record', record_of(type_))}({', '.join(parts)})"
         case SequenceType(element):
             alike = isinstance(value, SequenceValue) and laid_out_alike(value.element, element)
             _expect(not own and alike, type_, value, label)
-            return f"{_named(scope, 'retyped', retyped)}({text}, {_named(scope, 'T', token_of(element))})"
+            return f"{named_in(scope, 'retyped', retyped)}({text}, {named_in(scope, 'T', token_of(element))})"
     raise errors.NumbaTypeError(f"{MARK}{type_} has no form in compiled code")
 
 
@@ -205,10 +195,10 @@ def _flat_text(
     text: str, value: Any, type_: StructType, label: str, own: bool, lines: list[str], scope: dict[str, Any]
 ) -> str:
     """Return the expression for ``text``, of a Numba type, as a flat struct of ``type_``."""
-    layout, made, token = layout_of(type_), _named(scope, "flat", flat_struct), _named(scope, "T", token_of(type_))
+    layout, made, token = layout_of(type_), named_in(scope, "flat", flat_struct), named_in(scope, "T", token_of(type_))
     if isinstance(value, FlatStruct) and _is_laid_out(value, type_, label):
-        take = _named(scope, "vectors", vectors_of)
-        texts = [f"{take}({text})[{k}]" + ".copy()" * (own and not v.mutable) for k, v in enumerate(value.vectors)]
+        take = named_in(scope, "vectors", vectors_of)
+        texts = [_owned_text(f"{take}({text})[{k}]", v, own, scope) for k, v in enumerate(value.vectors)]
         return f"{made}({token}, ({', '.join(texts)},))"
     leaves: list[tuple[str, Any, str]] = []  # the expression, the Numba type and the label of each leaf
     _find_leaves(text, value, type_, label, leaves)
@@ -232,7 +222,8 @@ def _is_laid_out(value: FlatStruct, type_: StructType, label: str) -> bool:
     """Tell whether a flat struct has the numbers of a type, of its dtypes, in its order."""
     if value.struct is type_:
         return True
-    if _order(value, type_, label) != list(range(len(type_))) or value.layout.formats != layout_of(type_).formats:
+    same = value.layout.formats == layout_of(type_).formats
+    if elements_in(value, type_, label) != list(range(len(type_))) or not same:
         return False
     return (
         all(
@@ -250,7 +241,7 @@ def _find_leaves(text: str, value: Any, type_: Type, label: str, found: list[tup
         return
     _expect(isinstance(value, types.BaseTuple) and len(value) == len(type_), type_, value, label)
     values = list(value)
-    for i, (k, (name, part)) in enumerate(zip(_order(value, type_, label), type_.items(), strict=True)):
+    for i, (k, (name, part)) in enumerate(zip(elements_in(value, type_, label), type_.items(), strict=True)):
         _find_leaves(f"{text}[{k}]", values[k], part, f"{label}, {name or i}", found)
 
 
@@ -262,11 +253,11 @@ def _vector_lines(
     Where they stand in memory as they would there already, as those of an argument that the body has written into do,
     that memory is the vector.
     """
-    put, empty = _named(scope, "put", put_at), _named(scope, "empty", np.empty)
-    copied = [f"{vector} = {empty}({size}, {_named(scope, 'dtype', dtype.type)})"]
+    put, empty = named_in(scope, "put", put_at), named_in(scope, "empty", np.empty)
+    copied = [f"{vector} = {empty}({size}, {named_in(scope, 'dtype', dtype.type)})"]
     for name, place, _ in members:
         if place.shape:
-            copied.append(f"{put}({vector}, {_named(scope, 'start', np.int64(place.start))}, {name})")
+            copied.append(f"{put}({vector}, {named_in(scope, 'start', np.int64(place.start))}, {name})")
         else:
             copied.append(f"{vector}[{place.start}] = {name}")
     as_they_are = all(
@@ -276,14 +267,14 @@ def _vector_lines(
     )  # fmt: skip
     if not as_they_are:
         return copied
-    whole, follows = _named(scope, "whole", whole_of), _named(scope, "follows", follows_at)
+    whole, follows = named_in(scope, "whole", whole_of), named_in(scope, "follows", follows_at)
     (first, _, _), *others = members
-    tests = [f"{follows}({first}, {name}, {_named(scope, 'start', np.int64(p.start))})" for name, p, _ in others]
+    tests = [f"{follows}({first}, {name}, {named_in(scope, 'start', np.int64(p.start))})" for name, p, _ in others]
     if not tests:
         return [f"{vector} = {first}.reshape(-1)"]
     return [
         f"if {' and '.join(tests)}:",
-        f"    {vector} = {whole}({first}, {_named(scope, 'size', np.int64(size))})",
+        f"    {vector} = {whole}({first}, {named_in(scope, 'size', np.int64(size))})",
         "else:",
         *(f"    {line}" for line in copied),
     ]
@@ -297,14 +288,14 @@ def put_at(vector: Any, start: Any, value: Any) -> None:
         vector[start + i] = flat[i]
 
 
-def _named(scope: dict[str, Any], prefix: str, value: Any) -> str:
+def named_in(scope: dict[str, Any], prefix: str, value: Any) -> str:
     """Return a name for a value in the scope of a function."""
     name = f"{prefix}{len(scope)}"
     scope[name] = value
     return name
 
 
-def _order(value: Any, type_: StructType, label: str) -> list[int]:
+def elements_in(value: Any, type_: StructType, label: str) -> list[int]:
     """Return for each element of the type its position in the value: by name where both have names."""
     wanted = [name for name, _ in type_.items()]
     found = element_names(getattr(value, "instance_class", ()))
@@ -326,22 +317,30 @@ def _array_text(
     _expect(is_array and _same_kind(type_.dtype, value.dtype), type_, value, label)
     differs = " or ".join(f"{text}.shape[{axis}] != {size}" for axis, size in enumerate(shape) if size is not None)
     if differs:
-        error = _named(scope, "Shape", ShapeError)
+        error = named_in(scope, "Shape", ShapeError)
         lines.append(f"if {differs}:")
         lines.append(f"    raise {error}({label!r}, '{type_}', '{type_.dtype.name}', {text}.shape)")
     if value.layout != "C":
-        text = f"{_named(scope, 'ordered', np.ascontiguousarray)}({text})" if value.layout == "F" else f"{text}.copy()"
+        text = f"{named_in(scope, 'c', np.ascontiguousarray)}({text})" if value.layout == "F" else f"{text}.copy()"
     if value.dtype != from_dtype(type_.dtype):
         limits = limits_of(value.dtype, type_.dtype)
         if limits != (None, None):
-            low, high = (_named(scope, "limit", limit) for limit in limits)
-            lines.append(f"found = {_named(scope, 'outside', outside_of)}({text}, {low}, {high})")
-            error = _named(scope, "DoesNotFit", IntegerDoesNotFit)
+            low, high = (named_in(scope, "limit", limit) for limit in limits)
+            lines.append(f"found = {named_in(scope, 'outside', outside_of)}({text}, {low}, {high})")
+            error = named_in(scope, "DoesNotFit", IntegerDoesNotFit)
             lines.append(f"if found >= 0:\n        raise {error}({label!r}, '{type_}', {text}.ravel()[found])")
-        return f"{text}.astype({_named(scope, 'dtype', type_.dtype.type)})"
-    if own and not value.mutable and value.layout == "C":
-        return f"{text}.copy()"  # whatever is read-only may be an argument or a view of one
-    return text
+        return f"{text}.astype({named_in(scope, 'dtype', type_.dtype.type)})"
+    return _owned_text(text, value, own and value.layout == "C" and value.dtype == from_dtype(type_.dtype), scope)
+
+
+def _owned_text(text: str, value: Any, own: bool, scope: dict[str, Any]) -> str:
+    """Return the expression for an array as an ordinary one; with ``own`` one that nobody else has.
+
+    Whatever is read-only may be an argument or a view of one.
+    """
+    if own and not value.mutable:
+        return f"{text}.copy()"
+    return f"{named_in(scope, 'owned', as_owned)}({text})" if isinstance(value, LentArray) else text
 
 
 @overload(accept, strict=False, jit_options=OPTIONS)  # strict would compare annotations
@@ -352,45 +351,3 @@ def _accept(value: Any, token: Any) -> Any:
 @overload(coerce, strict=False, jit_options=OPTIONS)  # strict would compare annotations
 def _coerce(value: Any, token: Any) -> Any:
     return _edge(value, token, own=True)
-
-
-@overload(fresh, strict=False, jit_options=OPTIONS)
-def _fresh(value: Any, token: Any) -> Any:
-    match token.type:
-        case StructType() if (layout := flat_layout(token.type)) is not None:
-            scope: dict[str, Any] = {"coerce": coerce, "flat": flat_struct, "vectors_of": vectors_of}
-            copies = ", ".join(f"vectors[{k}].copy()" for k in range(len(layout.formats)))
-            if isinstance(value, FlatStruct) and not any(vector.mutable for vector in value.vectors):
-                return generated_function("own", "value, token", "    return coerce(value, token)\n", scope)
-            body = f"    vectors = vectors_of(coerce(value, token))\n    return flat(token, ({copies},))\n"
-            return generated_function("own", "value, token", body, scope)
-        case StructType():
-            order = _order(value, token.type, token.label)
-            scope = {"Record": record_of(token.type), "fresh": fresh}
-            scope |= {f"T{i}": token_of(part) for i, part in enumerate(token.type)}
-            parts = ", ".join(f"fresh(value[{k}], T{i})" for i, k in enumerate(order))
-            return generated_function("own", "value, token", f"    return Record({parts})\n", scope)
-        case TensorType(_, shape) if shape != () and getattr(value, "mutable", False):
-            return generated_function(
-                "own", "value, token", "    return coerce(value, token).copy()\n", {"coerce": coerce}
-            )
-    return generated_function("own", "value, token", "    return coerce(value, token)\n", {"coerce": coerce})
-
-
-@overload(shared, strict=False, jit_options=OPTIONS)
-def _shared(value: Any) -> Any:
-    scope: dict[str, Any] = {"read_only": read_only}
-    return generated_function("share", "value", f"    return {_shared_text('value', value, scope)}\n", scope)
-
-
-def _shared_text(text: str, value: Any, scope: dict[str, Any]) -> str:
-    if isinstance(value, FlatStruct):
-        vectors, token = _named(scope, "vectors", vectors_of), _named(scope, "T", token_of(value.struct))
-        shown = "".join(f"read_only({vectors}({text})[{k}]), " for k in range(len(value.vectors)))
-        return f"{_named(scope, 'flat', flat_struct)}({token}, ({shown}))"
-    if isinstance(value, types.Array) and value.mutable:
-        return f"read_only({text})"
-    if isinstance(value, types.BaseNamedTuple):
-        parts = ", ".join(_shared_text(f"{text}[{i}]", part, scope) for i, part in enumerate(value))
-        return f"{_named(scope, 'Record', value.instance_class)}({parts})"
-    return text

@@ -19,6 +19,7 @@ from numba.extending import intrinsic, lower_builtin, models, overload, register
 
 from fedmpi.language.types import StructType, TensorType, Type
 from fedmpi.local.columns.flat import FlatLayout, Inner, Place, flat_layout
+from fedmpi.local.jit.array_kinds import LentArray
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import code_of
 from fedmpi.local.numba_parts.lowering import (
@@ -103,6 +104,8 @@ def _part_type(part: Type, by_dtype: dict[Any, Any]) -> Any:
         scalar = from_dtype(part.dtype)
         if not part.shape:
             return scalar
+        if isinstance(by_dtype[scalar], LentArray):
+            return LentArray(scalar, len(part.shape), "C")
         return types.Array(scalar, len(part.shape), "C", readonly=not by_dtype[scalar].mutable)
     assert isinstance(part, StructType)
     inner = flat_layout(part)

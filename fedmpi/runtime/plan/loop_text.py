@@ -57,7 +57,7 @@ class LoopWriter:
     def __init__(self, stage: Stage, forms: Any, *, folds: bool, dense: bool = False, draft: bool = False) -> None:
         assert stage.layout is not None
         self.stage, self.layout = stage, stage.layout
-        self.generator = g = Generator(dense=dense, in_place=not draft)
+        self.generator = g = Generator(dense=dense)
         self.lift = Lift(g, lambda node: node.member)
         state = [(_F64, 2), (np.dtype(np.int32), 1), (_I64, 1), (_I64, 2), (_I64, 1), (_F64, 1)]
         state += [(self.layout.plain_dtype, 1), (_U64, 1), (_U64, 1), (_U64, 1)]
