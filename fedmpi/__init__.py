@@ -82,6 +82,7 @@ from fedmpi.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedmpi import kernels as kernels
+    from fedmpi import random as random
     from fedmpi.local.computations.user_kernels import kernel as kernel
 
 _set_default_factory(_default_context)
@@ -90,8 +91,8 @@ _write_log()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "kernels":  # loads Numba
-        return importlib.import_module("fedmpi.kernels")
+    if name in ("kernels", "random"):  # they load Numba
+        return importlib.import_module(f"fedmpi.{name}")
     if name == "kernel":
         return importlib.import_module("fedmpi.local.computations.user_kernels").kernel
     raise AttributeError(f"module 'fedmpi' has no attribute {name!r}")

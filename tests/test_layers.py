@@ -23,9 +23,9 @@ ROOMS = """
     language.source language.errors language.array_likes language.types language.tree language.operators
     language.tracing language.checking language.type_analysis language
     local.numba_parts local.attributes local.records local.value_errors local.jit local.columns local.sums
-    local.integers local.whole local.kernels local.typed local.integer_pass local.computations local.loops
+    local.integers local.whole local.draws local.kernels local.typed local.integer_pass local.computations local.loops
     local.decorators local
-    kernels model
+    kernels model random
     runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
     runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference
     runtime.asynchronous runtime.context runtime.show runtime
@@ -63,7 +63,7 @@ def graph():
     """Return which files each file imports, inside of functions and for type checkers too, by their names."""
     found = {}
     for path in MODULES:
-        own = {name.removeprefix("fedmpi.") for name in imports(path)}
+        own = {name.removeprefix("fedmpi.") for name in imports(path) if name.partition(".")[0] == "fedmpi"}
         found[name_of(path)] = own & NAMES - {name_of(path)}
     return found
 

@@ -61,8 +61,8 @@ def _numba(
     _refuse_placements(name, where, bound.type)
     if uses_random(plain):
         text = (
-            "np.random and random draw from a state of the rank, so that results would depend on the "
-            "number of ranks; pass a key and draw from a generator made from (seed, round, client)"
+            "np.random and random draw from a state of the rank, so that results would depend on the number of ranks; "
+            "pass a key and draw with fm.random: fm.random.normal(fm.random.fold_in(key, client), shape)"
         )
         raise TypeError(str(Report(text, name, where)))
     declared: Type = read_type(result) if result is not None else TensorType(np.int32)

@@ -59,7 +59,7 @@ def _is_random(value: Any) -> bool:
     if value is random or value is np.random:
         return True
     owner = getattr(value, "__self__", None)
-    return isinstance(value, np.random.RandomState) or (
+    return isinstance(value, np.random.RandomState | np.random.Generator | random.Random) or (
         (callable(value) or isinstance(value, type))
         and (
             getattr(value, "__module__", None) in _MODULES

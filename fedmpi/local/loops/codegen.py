@@ -9,6 +9,7 @@ takes the whole function.
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,16 +195,10 @@ def linked(scope: dict[str, Any]) -> dict[str, Any]:
     """Return the scope of a text with compiled functions in the places of local computations and helpers."""
     from fedmpi.local.loops import met_keys
     from fedmpi.local.sums import bins, extremes, masks
-    from fedmpi.local.typed import (  # noqa: F401
-        coerce,
-        elementwise,
-        flat_structs,
-        model_forms,
-        model_overloads,
-        numba_types,
-        sharing,
-    )  # fmt: skip
+    from fedmpi.local.typed import coerce, elementwise, flat_structs, model_forms, numba_types, sharing
 
+    importlib.import_module("fedmpi.local.typed.model_overloads")  # what bodies call
+    importlib.import_module("fedmpi.local.typed.random_overloads")
     modules = (coerce, sharing, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys)
 
     def compiled(name: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from fedmpi.local.jit.array_kinds import as_lent, read_only
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import generated_function
 from fedmpi.local.records import record_of
-from fedmpi.local.typed.coerce import accept, coerce, named_in, elements_in
+from fedmpi.local.typed.coerce import accept, coerce, elements_in, named_in
 from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, layout_of, vectors_of
 from fedmpi.local.typed.tokens import TypeToken, token_of
 
