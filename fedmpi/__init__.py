@@ -34,6 +34,7 @@ from fedmpi.language import Value as Value
 from fedmpi.language import federated_aggregate as federated_aggregate
 from fedmpi.language import federated_apply as federated_apply
 from fedmpi.language import federated_broadcast as federated_broadcast
+from fedmpi.language import federated_client_index as federated_client_index
 from fedmpi.language import federated_collect as federated_collect
 from fedmpi.language import federated_computation as federated_computation
 from fedmpi.language import federated_eval as federated_eval
@@ -72,6 +73,7 @@ from fedmpi.runtime import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime import compiled_only as compiled_only
 from fedmpi.runtime import draw as draw
 from fedmpi.runtime import explain as explain
+from fedmpi.runtime import gather as gather
 from fedmpi.runtime import is_server as is_server
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate

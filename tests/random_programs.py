@@ -110,7 +110,17 @@ class Writer:
     def step(self):
         often = [self.map, self.map, self.zip, self.reduce, self.reduce, self.down, self.part]
         grow = self.draw.one_of(
-            [*often, self.extreme, self.aggregate, self.aggregate, self.collect, self.secure, self.eval, self.select]
+            [
+                *often,
+                self.extreme,
+                self.aggregate,
+                self.aggregate,
+                self.collect,
+                self.secure,
+                self.eval,
+                self.select,
+                self.index,
+            ]
         )
         grown = grow()
         if grown is not None:
@@ -222,6 +232,9 @@ class Writer:
     def collect(self):
         value = self.pick(lambda t: at(t, fm.CLIENTS) and not has_sequence(t.member))
         return None if value is None else fm.federated_collect(value)
+
+    def index(self):
+        return fm.federated_client_index()
 
     def secure(self):
         value = self.pick(lambda t: at(t, fm.CLIENTS) and all(kind(e.dtype) == "int" for e in leaves(t)))

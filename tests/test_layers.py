@@ -28,7 +28,7 @@ ROOMS = """
     kernels model random
     runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
     runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference
-    runtime.asynchronous runtime.context runtime.show runtime
+    runtime.asynchronous runtime.context runtime.client_states runtime.show runtime
     framework data fedmpi tutorial bench interop cli __main__
 """
 ORDER = ROOMS.split()

@@ -42,6 +42,7 @@ from fedmpi.language.types.to_type import type_at_server as type_at_server
 federated_aggregate = _function_of("federated_aggregate")
 federated_apply = _function_of("federated_apply")
 federated_broadcast = _function_of("federated_broadcast")
+federated_client_index = _function_of("federated_client_index")
 federated_collect = _function_of("federated_collect")
 federated_eval = _function_of("federated_eval")
 federated_map = _function_of("federated_map")

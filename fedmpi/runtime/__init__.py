@@ -1,8 +1,9 @@
 """The machine below the language: plans, the executor, MPI."""
 
 from fedmpi.runtime.asynchronous import AsyncContext as AsyncContext
+from fedmpi.runtime.client_states import client_data as client_data
+from fedmpi.runtime.client_states import gather as gather
 from fedmpi.runtime.context import MpiContext as MpiContext
-from fedmpi.runtime.context import client_data as client_data
 from fedmpi.runtime.context import client_data_from_arrays as client_data_from_arrays
 from fedmpi.runtime.context import is_server as is_server
 from fedmpi.runtime.context import replicate as replicate

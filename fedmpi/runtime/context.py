@@ -293,17 +293,6 @@ def machine() -> Any:
     return blocking(current_context())
 
 
-def client_data(values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
-    """Pack a list of all clients' values once, each on the rank that owns its client; every rank gives the same list.
-
-    ``type_`` is the type of one client's value (or ``{T}@CLIENTS``).  The result is an argument for any
-    ``{T}@CLIENTS``; what is packed is never copied or sent again.  ``storage`` says how floats are kept: "auto"
-    (numbers u / 255.0, such as pixels, as bytes u), "dense", "bytes", "sparse" or "density"
-    (see `fedmpi.local.columns.storage`).  Raises `TypeError` on all ranks for a value that does not have the type.
-    """
-    return machine().client_data(values, type_, storage=storage)  # type: ignore[no-any-return]
-
-
 def client_data_from_arrays(
     arrays: Any, offsets: Any, type_: Any, batch_size: int | None = None, *, storage: str = "auto"
 ) -> ClientData:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedmpi.language.types import FederatedType, Type
 from fedmpi.language.types.placements import CLIENTS
-from fedmpi.local.columns.client_data import ClientData, Ranks
+from fedmpi.local.columns.client_data import ClientData, Ranks, read_only
 from fedmpi.local.columns.column import Column
 from fedmpi.local.columns.messages import columns_of, to_bytes
 from fedmpi.local.loops.functions import concrete
@@ -112,6 +112,10 @@ class Execution(CallState):
             if isinstance(value, ClientData):
                 check_data(value, node.type, path, self.comm)
         loads = self.own(at_clients)
+        if self.plan.indices is not None:
+            mine = self.mine if self.cohort is None else self.cohort[self.mine]
+            self.values[self.plan.indices] = Column(self.plan.indices.member, len(mine), (read_only(mine.copy()),))
+            self.positions[self.plan.indices] = np.arange(len(mine))
         if self.comm.size > 1:
             self.given = list(self.given_alike(at_clients, loads))
         for node, path, value in at_clients:

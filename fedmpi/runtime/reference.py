@@ -236,6 +236,9 @@ class _Reference(Interpreter):
                 members = self.members(args[0])
                 assert isinstance(expr.type.member, SequenceType)
                 return PackedSequence(pack(expr.type.member.element, list(members)), 0, len(members))
+            case "federated_client_index":
+                indices = range(self.count()) if self.cohort is None else self.cohort
+                return AtClients(tuple(np.int64(i) for i in indices))
             case "federated_eval":
                 if expr.type.placement is not CLIENTS:
                     return self._at_server(expr, args[0], None)

@@ -85,12 +85,12 @@ def swapped(writer, operator, args):
 
 def too_few(writer, operator, args):
     """An argument is missing; federated_mean can do without its weight."""
-    return [args[:-1]] if operator != "federated_mean" else [[]]
+    return ([args[:-1]] if operator != "federated_mean" else [[]]) if args else []
 
 
 def too_many(writer, operator, args):
     """An argument too many."""
-    return [[*args, args[-1]]]
+    return [[*args, args[-1] if args else 1]]
 
 
 def unplaced(writer, operator, args):

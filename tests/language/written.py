@@ -115,6 +115,9 @@ class Writer:
         value = self.at(C, lambda m: not contains(m, fm.SequenceType))
         return self.call("federated_collect", value)
 
+    def index(self):
+        return self.call("federated_client_index")
+
     def value(self):
         return self.call("federated_value", self.one_of([1, 2.5, "a", (1, [2.0])]), self.one_of([C, S]))
 
@@ -159,7 +162,7 @@ class Writer:
 
 STEPS = [
     *(Writer.map, Writer.apply, Writer.broadcast, Writer.zip, Writer.sum, Writer.mean, Writer.extreme),
-    *(Writer.aggregate, Writer.collect, Writer.value, Writer.eval, Writer.select, Writer.secure),
+    *(Writer.aggregate, Writer.collect, Writer.index, Writer.value, Writer.eval, Writer.select, Writer.secure),
     *(Writer.sequence_map, Writer.sequence_reduce, Writer.sequence_sum),
 ]
 

@@ -226,6 +226,15 @@ def federated_eval(fn: Function, placement: Placement) -> Type:
     return FederatedType(fn.result, placement)
 
 
+@operator(" -> {int64}@CLIENTS", Lowering.GIVEN, runs="nothing: every rank knows the indices of its clients")
+def federated_client_index() -> Type:
+    """Give each client its index: 0, 1, 2, … in a list or a `ClientData`; a cohort's clients keep theirs.
+
+    With keys (``fm.random.fold_in(key, index)``) it gives each client draws of its own.
+    """
+    return FederatedType(TensorType(np.int64), CLIENTS)
+
+
 _SELECT = "<{int32[N]}@CLIENTS,int32@SERVER,T@SERVER,(<T,int32> -> U)> -> {U*}@CLIENTS"
 _SELECT_RUNS = "server_val goes down in the round's Bcast; select_fn runs once for each distinct key of a rank"
 

@@ -47,6 +47,7 @@ class Lowering(enum.Enum):
     SECURE = enum.auto()  # … or its masked sums
     FOLD = enum.auto()  # by functions, block by block of the clients, whose states are gathered
     COLLECT = enum.auto()  # as it is, client by client
+    GIVEN = enum.auto()  # known before any work, as an argument is
 
 
 @dataclass(frozen=True)

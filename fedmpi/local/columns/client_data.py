@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,12 +13,16 @@ import numpy as np
 from fedmpi.language.array_likes import beyond_numbers
 from fedmpi.language.errors import Report
 from fedmpi.language.types import Type
-from fedmpi.local.columns.column import Column, conformed, laid_out_alike, pack
+from fedmpi.local.columns.column import Column, conformed, dense_rows, is_fixed, laid_out_alike, pack
 from fedmpi.local.columns.shared_arrays import SharedArrays
+from fedmpi.local.columns.taking import joined, take
 from fedmpi.local.columns.values import describe
+from fedmpi.local.columns.versions import RowStore, Version
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Ranks = np.ndarray[Any, np.dtype[Any]]  # of the smallest integer type that holds them
+# How data is brought to other home ranks, and read on rank 0: the runtime enters it.
+MOVING: dict[str, Callable[..., Any]] = {}
 
 
 class ClientData:
@@ -49,11 +53,13 @@ class ClientData:
         cohort: Indices | None = None,
         ranks: object = None,
         source: int = 0,
+        version: Version | None = None,
     ) -> None:
         self.type, self.owner, self.rank = type, owner, rank
         self.shared, self.rows = shared, rows
         self.cohort, self.ranks, self.source = cohort, ranks, source
         self._column = column
+        self._version = version  # kept: as long as it lives, nobody writes to its rows
         if positions is None:
             if shared is None:
                 assert column is not None
@@ -116,6 +122,38 @@ class ClientData:
         """Return the number of clients on all ranks."""
         return len(self.owner)
 
+    def __getitem__(self, number: int) -> Any:
+        """Return the value of one client on rank 0, a placeholder elsewhere: every rank asks (a message each time).
+
+        For several there is `fm.gather`, for all of many `blocks`, and a cohort is `select`.
+        """
+        return MOVING["item"](self, number)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the clients' values on rank 0, placeholders elsewhere, block by block; every rank goes through them."""
+        return MOVING["members"](self)  # type: ignore[no-any-return]
+
+    def blocks(self, clients: int | None = None) -> Iterator[Any]:
+        """Yield the clients' values on rank 0 in order, ``clients`` at a time (default: 64 MB), in plain arrays.
+
+        A block has ``start``, ``count`` and ``arrays`` (those of a column, docs/client-states.md; none on other ranks),
+        and ``values()``.  Every rank goes through all blocks.  `fm.client_data.from_blocks` makes the data again, on
+        any number of ranks.
+        """
+        return MOVING["blocks"](self, clients)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def sizes(self) -> Indices:
+        """How many examples each client has, int64[number of clients], on all ranks; all ask for it the first time.
+
+        The examples of a sequence are the rows of its batches, or its elements; anything else is one.
+        """
+        return MOVING["sizes"](self)  # type: ignore[no-any-return]
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        text = f"a {self.fedmpi_description} is no array: each rank has the values of its own clients alone"
+        raise TypeError(str(Report.here(text, "fm.gather(data) brings all values to rank 0 as a list", who="array")))
+
     def members_here(self) -> Iterator[Any]:
         """Return the values of this rank's clients, in the order of their numbers."""
         return (self.column[i] for i in self.positions)
@@ -163,6 +201,64 @@ class ClientData:
         """Return the same clients with other home ranks, in the column that this rank has of them then."""
         return self._with(owner, column, positions, cohort=self.cohort)
 
+    def updated(self, cohort: ClientData) -> ClientData:
+        """Return the same clients, of which those of ``cohort`` have its values; this data stays as it is.
+
+        ``cohort`` is what a computation returned for some of these clients (`Computation.resident`), which it knows by
+        their `indices`.  Its values go into free rows of the column of this data; values that were computed on another
+        rank than the one where their client lives are sent home.  Every rank calls it.  Raises `TypeError` for values
+        of another type, `IndexError` for a client that is none of these.
+        """
+        who = "ClientData.updated"
+        if not isinstance(cohort, ClientData) or not self.type.is_assignable_from(cohort.type):
+            found = describe(cohort)
+            raise TypeError(str(Report.here(f"cohort must be ClientData of {self.type}, found {found}", who=who)))
+        if cohort.ranks is not self.ranks:
+            raise ValueError(str(Report.here("cohort must be of the same ranks, found one of others", who=who)))
+        numbers = self._numbers(cohort)
+        homes = self.owner[numbers]
+        if not np.array_equal(homes, cohort.owner):
+            cohort = MOVING["to"](cohort, homes)
+        column, new = cohort.as_type(self.type)
+        mine = np.searchsorted(self.mine, numbers[cohort.mine])  # of this rank's clients, which have new values
+        made = self._rewritten(column, new, mine)
+        made.source = zlib.crc32(np.int64(cohort._whose).tobytes(), self.source)
+        return made
+
+    def _numbers(self, cohort: ClientData) -> Indices:
+        """Return which of these clients those of a cohort are."""
+        indices = cohort.indices
+        if self.cohort is None:
+            outside = indices[(indices < 0) | (indices >= len(self))]
+            numbers = indices
+        else:
+            order = np.argsort(self.cohort, kind="stable")
+            places = np.minimum(np.searchsorted(self.cohort[order], indices), max(len(self) - 1, 0))
+            numbers = order[places] if len(self) else np.zeros(len(indices), np.int64)
+            outside = indices[self.cohort[numbers] != indices] if len(self) else indices
+        if len(outside):
+            text = f"cohort must be clients of this data, found client {outside[0]}, which is none of its {len(self)}"
+            raise IndexError(str(Report.here(text, who="ClientData.updated")))
+        return numbers
+
+    def _rewritten(self, column: Column, new: Indices, places: Indices) -> ClientData:
+        """Return this data with the values ``new`` of a column for this rank's clients at ``places``."""
+        if not is_fixed(self.type):  # of open sizes there are no rows to use again
+            stay = np.ones(len(self.positions), bool)
+            stay[places] = False
+            whole = joined(self.type, [take(self.column, self.positions[stay]), take(column, new)])
+            positions = np.empty(len(stay), np.int64)
+            positions[stay], positions[places] = np.arange(stay.sum()), stay.sum() + np.arange(len(new))
+            return self._with(self.owner, whole, positions, cohort=self.cohort, shared=None)
+        version, positions = self._version, self.positions.copy()
+        if version is None:
+            rows, positions = np.unique(positions, return_inverse=True)
+            store = RowStore(self.type, dense_rows(self.column, rows), len(rows))
+            version = Version(store, np.arange(len(rows)))
+        positions[places] = version.store.write(dense_rows(column, new), len(new))
+        made = Version(version.store, positions)
+        return self._with(self.owner, made.store.column(), positions, cohort=self.cohort, shared=None, version=made)
+
     def _with(
         self,
         owner: Ranks,
@@ -171,6 +267,7 @@ class ClientData:
         *,
         rows: Indices | None = None,
         cohort: Indices | None,
+        **changed: Any,
     ) -> ClientData:
         return ClientData(
             self.type,
@@ -178,11 +275,11 @@ class ClientData:
             self.rank,
             column,
             positions,
-            shared=self.shared,
             rows=rows,
             cohort=cohort,
             ranks=self.ranks,
             source=self.source,
+            **{"shared": self.shared, "version": self._version if column is self._column else None, **changed},
         )
 
     def as_type(self, type_: Type) -> tuple[Column, Indices]:

@@ -257,6 +257,13 @@ def conformed_sequence(sequence: PackedSequence, element: Type) -> PackedSequenc
     return PackedSequence(pack(element, list(sequence)), 0, len(sequence))
 
 
+def dense_rows(column: Column, rows: Any) -> list[Array]:
+    """Return copies of some rows of a column's arrays, of a type of known sizes, stored densely."""
+    formats = slot_formats(column.type)
+    taken = [slot[rows] for slot in column.arrays]
+    return [a if a.dtype == dtype else widen(a, dtype) for a, (dtype, _) in zip(taken, formats, strict=True)]
+
+
 def dense_sequence(sequence: PackedSequence) -> PackedSequence:
     """Return a sequence all of whose leaves are stored densely: a copy if they are not."""
     column = sequence.column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,20 +56,25 @@ def pack_all(values: Any, type_: Any, storage: str) -> ClientData:
 
 def check_list(values: Any) -> None:
     """Refuse anything but a list of all clients' values."""
-    if not isinstance(values, list | tuple):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise TypeError(f"client_data: values must be a list with one value for each client, found {describe(values)}")
 
 
 def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], storage: str) -> ClientData:
-    """Pack the members that this rank owns; an error on one rank is raised on all (collective)."""
-    loads = works(values, member)
+    """Pack the members that this rank owns; an error on one rank is raised on all (collective).
+
+    A sequence that is no list loads a client where it is asked for: only owners ask.
+    """
+    lazy = not isinstance(values, list | tuple)
+    loads = _given_sizes(values) if lazy else works(values, member)
     owner = assign_evenly(loads, blocks_of(len(values)), hosts)  # whole blocks are folded where they are
     mine = [int(i) for i in np.flatnonzero(owner == comm.rank)]
 
     def given() -> list[alike.Alike]:
         if comm.size == 1:
             return []
-        return [alike.of_list(("values",), values, member, loads), alike.of_hosts(hosts, owner)]
+        lists = [] if lazy else [alike.of_list(("values",), values, member, loads)]
+        return [*lists, alike.of_hosts(hosts, owner)]
 
     with Round(comm, "client_data") as step:
         column = step.attempt(lambda: pack_members(values, member, mine, ("values",)))
@@ -81,6 +87,18 @@ def pack_owned(comm: Communicator, values: Any, member: Type, hosts: list[int], 
             column = step.attempt(lambda: stored(column, storage, total))
             step.agree()
     return ClientData(member, owner, comm.rank, column, ranks=comm.ranks, source=step.number)
+
+
+def _given_sizes(values: Any) -> Any:
+    """Return the clients' sizes that a lazy sequence gives by its ``sizes``, or that of one for each."""
+    sizes = getattr(values, "sizes", None)
+    if sizes is None:
+        return np.ones(len(values), np.int64)
+    array = np.asarray(sizes)
+    if array.shape != (len(values),) or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+        text = f"the sizes of a sequence must be a whole number from 0 for each of its {len(values)} clients"
+        raise TypeError(f"client_data: {text}, found {describe(sizes)}")
+    return array.astype(np.int64)
 
 
 def _surveyed(column: Column, storage: str, clients: list[int]) -> Survey:

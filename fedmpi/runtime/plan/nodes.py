@@ -60,6 +60,11 @@ class Node:
         return self.operator is not None and self.operator.applies
 
     @functools.cached_property
+    def is_given(self) -> bool:
+        """Whether the value is there before any work: an argument, or the clients' indices."""
+        return self.op == "input" or self.lowering is Lowering.GIVEN
+
+    @functools.cached_property
     def goes_up(self) -> bool:
         """Whether it brings the clients' values to the server."""
         return self.operator is not None and self.operator.goes_up

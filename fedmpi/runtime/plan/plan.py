@@ -49,6 +49,7 @@ class Builder:
         self.root, self.functions = root, iter(functions)
         self.nodes: list[Node] = []
         self.inputs: list[Node] = []
+        self.indices: Node | None = None  # of the clients
 
     def parameter(self, type_: Type, path: tuple[str, ...] = ()) -> Any:
         """Return the symbolic parameter: one input node for each placed or unplaced part, functions as they are."""
@@ -92,6 +93,9 @@ class Builder:
     def apply(self, expr: Apply, args: list[Any]) -> Any:
         if not isinstance(expr.type, FederatedType):
             return self.add("apply", expr.type, args, expr.where, detail=expr)
+        if OPERATORS[expr.op].lowering is Lowering.GIVEN:
+            self.indices = self.indices or self.add(expr.op, expr.type, (), expr.where)
+            return self.indices
         if OPERATORS[expr.op].lowering is Lowering.SELECT:
             keys, max_key, server_val, function = args
             args = [function, keys, *(self.sent_down(value, expr.where) for value in (server_val, max_key))]
@@ -102,7 +106,7 @@ class Builder:
 class Plan:
     """What every rank does for one call: from ``inputs`` and ``unplaced`` values, through ``stages``, to ``result``.
 
-    ``gathered`` are the values at the clients that the result holds.
+    ``gathered`` are the values at the clients that the result holds; ``indices`` are the clients', if they are needed.
     """
 
     computation: Computation
@@ -113,6 +117,7 @@ class Plan:
     result: Any
     gathered: tuple[Node, ...]
     fingerprint: int
+    indices: Node | None = None
 
     @functools.cached_property
     def name(self) -> str:
@@ -147,6 +152,7 @@ def build(computation: Computation, functions: Sequence[Computation] = (), optio
         result=result,
         gathered=gathered,
         fingerprint=_fingerprint(computation, functions),
+        indices=builder.indices if builder.indices in nodes else None,
     )
 
 

@@ -39,7 +39,7 @@ def stages_of(nodes: Sequence[Node], gathered: Collection[Node], options: Option
 
 def _stage(number: int, nodes: Sequence[Node], kept: set[Node], options: Options, before: Stage | None) -> Stage:
     """Return a stage, of which it is not decided yet how its clients are run."""
-    mine = [n for n in nodes if n.stage == number and n.op != "input" and not n.goes_up]
+    mine = [n for n in nodes if n.stage == number and not n.is_given and not n.goes_up]
     server = tuple(n for n in mine if n.placement is SERVER)
     broadcasts = tuple(n for n in mine if n.lowering is Lowering.BROADCAST)
     clients = [n for n in mine if n.placement is CLIENTS and n not in broadcasts]

@@ -200,6 +200,7 @@ def _needs(plan: Plan) -> tuple[bool, str]:
         n for stage in plan.stages for n in (*stage.shared, *stage.steps, *stage.upward, *stage.broadcasts)
         if n.op != "select"
     ]  # fmt: skip
+    needs += [plan.indices] if plan.indices is not None else []
     wants = (n for n in needs if n.operator is not None and n.operator.wants)
     return (
         any(n.per_client or n.goes_up for n in needs),

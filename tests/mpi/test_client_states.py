@@ -1,0 +1,237 @@
+"""States of clients: put back, read, in blocks, made of blocks; older versions stay right and rows are used again."""
+
+from __future__ import annotations
+
+import gc
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+import fedmpi as fm
+from fedmpi.runtime.arguments.placeholder import Placeholder
+
+pytestmark = pytest.mark.mpi
+F32, I32 = np.float32, np.int32
+fc = fm.federated_computation
+STATE = fm.to_type(OrderedDict(w=(F32, [3]), n=I32))
+CLIENTS = fm.type_at_clients(STATE)
+
+
+def state(i):
+    return OrderedDict(w=np.full(3, i, F32), n=I32(i))
+
+
+def numbers(data):
+    """The states' numbers on every rank, checked for their arrays."""
+    values = fm.gather(data)
+    if not fm.is_server():
+        assert all(isinstance(value, Placeholder) for value in values)
+    found = fm.replicate([int(v["n"]) for v in values] if fm.is_server() else None)
+    if fm.is_server():
+        assert all((value["w"] == value["n"]).all() for value in values)
+    return found
+
+
+@fm.numba_computation(STATE, I32)
+def plus(state, by):
+    return {"w": state.w + F32(by), "n": state.n + by}
+
+
+@fc(CLIENTS, fm.type_at_server(I32))
+def step(states, by):
+    return fm.federated_map(plus, (states, fm.federated_broadcast(by)))
+
+
+@pytest.mark.parametrize("begin", ["list", "full", "cohort"])
+def test_random_updates(comm, begin):
+    """As a list of Python's does; five versions are kept, and are what they were."""
+    count, key = 17, fm.random.key(3)
+    data = fm.client_data.full(count, state(4), CLIENTS) if begin == "full" else None
+    data = fm.client_data([state(i) for i in range(count)], CLIENTS) if data is None else data
+    model = [4] * count if begin == "full" else list(range(count))
+    chosen = list(range(count))
+    if begin == "cohort":
+        chosen = [11, 3, 5, 16, 0, 8]
+        data, model = data.select(chosen), [model[i] for i in chosen]
+    versions = []
+    for number in range(12):
+        own = fm.random.fold_in(key, number)
+        picked = fm.random.choice(own, len(model), int(fm.random.integers(own, 0, 5))).tolist()
+        base = (
+            versions[int(fm.random.integers(own, 0, len(versions)))] if versions and number % 4 == 3 else (data, model)
+        )
+        new = step.resident(base[0].select(picked), I32(number + 1))
+        data = base[0].updated(new)
+        model = [value + (number + 1) * (i in picked) for i, value in enumerate(base[1])]
+        versions.append((data, model))
+        versions = versions[-5:]
+        gc.collect()
+        assert data.indices.tolist() == chosen
+        for kept, wanted in versions:
+            assert numbers(kept) == wanted
+    assert (
+        fm.replicate(fc(lambda s: s.n, CLIENTS)(data) if False else fc(lambda s: s, CLIENTS)(data))[0]["n"] == model[0]
+    )
+
+
+def test_rows_are_used_again(comm):
+    data = fm.client_data.full(100, state(0), CLIENTS)
+    for number in range(60):
+        cohort = data.select([(7 * number + i) % 100 for i in range(5)])
+        data = data.updated(step.resident(cohort, I32(1)))
+    del cohort  # a view of an older version
+    gc.collect()
+    if data._version is not None:
+        assert len(data._version.store.users) <= 1.5 * (len(data.mine) + 20)
+        assert (data._version.store.users > 0).sum() <= len(data.mine)
+    assert sum(numbers(data)) == 300
+
+
+def test_values_that_were_computed_elsewhere_are_sent_home(comm):
+    here = fm.client_data([state(i) for i in range(6)], CLIENTS)
+    there = fm.MpiContext(server_trains=True) if comm.size > 1 else fm.MpiContext()
+    with there:
+        other = fm.client_data([state(10 + i) for i in range(6)], CLIENTS)
+    made = here.updated(other.select([4, 0, 5]))
+    assert numbers(made) == [10, 1, 2, 3, 14, 15]
+    assert np.array_equal(made.owner, here.owner)
+
+
+def test_open_sizes(comm):
+    type_ = fm.type_at_clients(fm.to_type((F32, [None])))
+    data = fm.client_data([np.arange(i, dtype=F32) for i in range(5)], type_)
+    append = fm.numba_computation(lambda x: np.append(x, F32(9)), (F32, [None]), result=(F32, [None]))
+    longer = fc(lambda v: fm.federated_map(append, v), type_)
+    new = data.updated(longer.resident(data.select([3, 1])))
+    new = new.updated(longer.resident(new.select([1])))
+    found = fm.gather(new)
+    if fm.is_server():
+        assert [list(v) for v in found] == [[], [0, 9, 9], [0, 1], [0, 1, 2, 9], [0, 1, 2, 3]]
+    assert new.sizes.tolist() == [1] * 5
+
+
+def test_reading(comm):
+    data = fm.client_data([state(i) for i in range(7)], CLIENTS)
+    one, last = data[2], data[-1]
+    if fm.is_server():
+        assert (one["n"], last["n"]) == (2, 6)
+    else:
+        assert isinstance(one, Placeholder)
+    assert len(list(data)) == 7
+    starts = [(block.start, block.count, len(block.arrays), len(block.values())) for block in data.blocks(3)]
+    arrays = 2 if fm.is_server() else 0
+    values = [3, 3, 1] if fm.is_server() else [0, 0, 0]
+    assert starts == [(0, 3, arrays, values[0]), (3, 3, arrays, values[1]), (6, 1, arrays, values[2])]
+    for call, kind, text in (
+        (lambda: data[7], IndexError, "a client's number must be from 0 to 6, found 7"),
+        (lambda: data["a"], TypeError, "a client's number must be a whole number, found 'a'"),
+        (lambda: data[1:3], TypeError, r"hint: a cohort is data\.select"),
+        (lambda: list(data.blocks(0)), ValueError, "clients must be a whole number from 1, found 0"),
+        (lambda: fm.gather([1]), TypeError, "data must be ClientData, found list"),
+        (lambda: np.asarray(data), TypeError, "is no array: .*\n.*\n.*hint: fm.gather"),
+    ):
+        with pytest.raises(kind, match=text):
+            call()
+
+
+def test_blocks_make_the_same_data(comm):
+    data = fm.client_data([state(i) for i in range(11)], CLIENTS).updated(
+        step.resident(fm.client_data([state(i) for i in range(11)], CLIENTS).select([9, 2]), I32(100))
+    )
+    for size in (1, 4, 100):
+        blocks = list(data.blocks(size)) if fm.is_server() else [*data.blocks(size), "anything"]
+        again = fm.client_data.from_blocks(blocks, 11, CLIENTS)
+        assert numbers(again) == numbers(data)
+    sequences = fm.type_at_clients(fm.SequenceType(F32))
+    lists = fm.client_data([[float(j) for j in range(i)] for i in range(5)], sequences, storage="dense")
+    again = fm.client_data.from_blocks(list(lists.blocks(2)), 5, sequences)
+    assert again.sizes.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_blocks_that_are_wrong(comm):
+    data = fm.client_data([state(i) for i in range(4)], CLIENTS)
+    blocks = list(data.blocks(2))
+
+    def failing():
+        yield blocks[0]
+        raise RuntimeError("the file is damaged")
+
+    for given, count, kind, text in (
+        (lambda: blocks[:1], 4, ValueError, "blocks must be of all 4 clients, found 2"),
+        (lambda: blocks[::-1], 4, ValueError, "after client 0 comes a block from 2 on"),
+        (lambda: [3], 4, TypeError, "blocks must be of <w=float32.3.,n=int32>, found int"),
+        (failing, 4, RuntimeError, "the file is damaged"),
+    ):
+        with pytest.raises(kind, match=text):
+            fm.client_data.from_blocks(given(), count, CLIENTS)
+    assert numbers(data) == [0, 1, 2, 3]
+
+
+def test_updates_that_are_refused(comm):
+    data = fm.client_data([state(i) for i in range(6)], CLIENTS)
+    others = fm.client_data([state(i) for i in range(9)], CLIENTS)
+    with pytest.raises(IndexError, match="found client 7, which is none of its 6"):
+        data.updated(others.select([1, 7]))
+    with pytest.raises(IndexError, match="found client 1, which is none of its 2"):
+        data.select([0, 3]).updated(data.select([3, 1]))
+    with pytest.raises(TypeError, match="cohort must be ClientData of <w=float32"):
+        data.updated(fm.client_data([1.0], fm.type_at_clients(F32)))
+    with pytest.raises(TypeError, match="found a list of 1"):
+        data.updated([state(1)])
+    with pytest.raises(TypeError, match="value, w: expected float32"):
+        fm.client_data.full(3, {"w": [1.0], "n": 0}, CLIENTS)
+    with pytest.raises(TypeError, match="n must be a number of clients, found -1"):
+        fm.client_data.full(-1, state(0), CLIENTS)
+    assert data.updated(data.select([])).indices.tolist() == list(range(6))
+
+
+class Lazy:
+    """Clients that are made when they are asked for."""
+
+    def __init__(self, sizes=None):
+        self.asked = []
+        if sizes is not None:
+            self.sizes = sizes
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return [float(j) for j in range(index + 1)]
+
+
+def test_a_lazy_sequence_is_loaded_by_owners_alone(comm):
+    from collections.abc import Sequence
+
+    Sequence.register(Lazy)
+    type_ = fm.type_at_clients(fm.SequenceType(F32))
+    for sizes in (None, list(range(1, 9))):
+        clients = Lazy(sizes)
+        data = fm.client_data(clients, type_)
+        assert sorted(clients.asked) == data.owned
+        assert data.sizes.tolist() == list(range(1, 9))
+        total = fc(lambda d: fm.federated_sum(fm.federated_map(
+            fc(lambda q: fm.sequence_sum(q), fm.SequenceType(F32)), d)), type_)  # fmt: skip
+        assert fm.replicate(total(data)) == sum(sum(range(i + 1)) for i in range(8))
+    with pytest.raises(TypeError, match="sizes of a sequence must be a whole number from 0 for each of its 8 clients"):
+        fm.client_data(Lazy([1, 2]), type_)
+
+
+def test_a_folder(comm, tmp_path_factory):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as own:
+        for i in range(5):
+            np.save(Path(own) / f"client{i}.npy", np.full(i + 1, i, F32))
+        (Path(own) / "notes.txt").write_text("no client")
+        clients = fm.data.folder(own, np.load, "*.npy")
+        type_ = fm.type_at_clients(fm.to_type((F32, [None])))
+        data = fm.client_data(clients, type_)
+        found = fm.gather(data)
+    if fm.is_server():
+        assert [len(v) for v in found] == [1, 2, 3, 4, 5]
+    with pytest.raises(fm.data.DataError, match="there is no folder"):
+        fm.data.folder(own, np.load)
