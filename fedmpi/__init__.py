@@ -75,6 +75,7 @@ from fedmpi.runtime import draw as draw
 from fedmpi.runtime import explain as explain
 from fedmpi.runtime import gather as gather
 from fedmpi.runtime import is_server as is_server
+from fedmpi.runtime import on_client_error as on_client_error
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate
 from fedmpi.runtime.collective.exits import watch as _watch_exits

@@ -27,7 +27,7 @@ ROOMS = """
     local.decorators local
     kernels model random
     runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
-    runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference
+    runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference_semantics runtime.reference
     runtime.asynchronous runtime.context runtime.client_states runtime.show runtime
     framework data fedmpi tutorial bench interop cli __main__
 """

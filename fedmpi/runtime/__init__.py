@@ -8,6 +8,7 @@ from fedmpi.runtime.context import client_data_from_arrays as client_data_from_a
 from fedmpi.runtime.context import is_server as is_server
 from fedmpi.runtime.context import replicate as replicate
 from fedmpi.runtime.plan.decision import compiled_only as compiled_only
+from fedmpi.runtime.plan.dropping import on_client_error as on_client_error
 from fedmpi.runtime.reference import ReferenceContext as ReferenceContext
 from fedmpi.runtime.show.drawing import draw as draw
 from fedmpi.runtime.show.explanation import explain as explain

@@ -41,6 +41,7 @@ from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.mpi.launch import LaunchError
 from fedmpi.runtime.mpi.library import initialise
 from fedmpi.runtime.plan.decision import only
+from fedmpi.runtime.plan.dropping import checked, policy_here
 from fedmpi.runtime.plan.function_values import as_computation, function_value, present_with_functions
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.plan import Plan, build, has_placements
@@ -61,7 +62,9 @@ class MpiContext(Installable):
     ranks can change; "float64" or "fast" (float32), cheaper sums of rounded numbers.  ``nonfinite`` says what
     infinities and NaN in them do: "propagate" as IEEE 754 says, with a warning, or "raise" `ValueError` on all
     ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
-    it can be compiled; False, never, for comparison: the results are the same.
+    it can be compiled; False, never, for comparison: the results are the same.  ``on_client_error`` says whether a
+    client that fails ends the call on all ranks ("raise") or is left out ("drop"), and ``minimum_reports`` how many
+    must be left (see `fm.on_client_error`).
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class MpiContext(Installable):
         reduction: str = "exact",
         nonfinite: str = "propagate",
         fuse: bool | None = None,
+        on_client_error: str = "raise",
+        minimum_reports: int = 0,
     ) -> None:
         _check_choice("server_trains", server_trains, (False, True))
         _check_choice("reduction", reduction, MODES)
@@ -85,6 +90,7 @@ class MpiContext(Installable):
         self._comm: Communicator | None = None
         self.server_trains = server_trains
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
+        self.client_errors = checked("MpiContext", on_client_error, minimum_reports)
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Any, Callable[[Any], Any]] = {}
@@ -124,7 +130,7 @@ class MpiContext(Installable):
         return result
 
     def _invoke(self, computation: Computation, argument: Any, resident: bool) -> Any:
-        key = (computation, computation.called, debugging(), only())
+        key = (computation, computation.called, debugging(), only(), policy_here(self.client_errors))
         program = self._ready.get(key)
         if program is None:
             if not self._is_placed(computation):
@@ -169,7 +175,8 @@ class MpiContext(Installable):
     @property
     def options(self) -> Options:
         """What plans made here and now depend on."""
-        return Options(self.reduction, self.nonfinite == "raise", self.fuse, debugging(), only())
+        errors = policy_here(self.client_errors)
+        return Options(self.reduction, self.nonfinite == "raise", self.fuse, debugging(), only(), errors)
 
     def planned(self, computation: Computation) -> tuple[Plan, tuple[Stage, ...]]:
         """Return the plan of a computation, and its stages as far as calls have shown how they run."""

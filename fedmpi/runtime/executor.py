@@ -8,6 +8,7 @@ in the word before a later stage), another rank's in the agreement; then every r
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,10 +37,12 @@ from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
 from fedmpi.runtime.plan.decision import No
-from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, is_whole
+from fedmpi.runtime.plan.dropping import Dropped
+from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, homes_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.runners.clients import run_clients
+from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.nonfinite import tell
@@ -52,6 +55,7 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 Given = tuple[Node, tuple[str, ...], Any]  # an argument at the clients, its path, what was given for it
 UPWARD = (reduce, aggregate, collect)  # what brings a stage's results to rank 0, in this order (collective)
 REFUSED = -2  # the third word of an agreement: as -1, and some rank's loop was refused
+DROPPED = -4  # as -1, and clients failed that are left out; in this case the ranks tell what else there is
 
 
 class Execution(CallState):
@@ -78,10 +82,14 @@ class Execution(CallState):
             if stage.arrives:
                 work = self.attempt(functools.partial(run_clients, self, number))
                 words = NOTHING if work is None or work.sums is None else work.sums.words(self.num_clients or 0)
-                words = self.agree(self.told(number, words) if self.program.refusals else words)
+                if work is not None and (self.program.refusals or work.dropped):
+                    words = self.told(number, words, work)
+                words = self.agree(words)
                 assert work is not None  # else it has been raised
                 if words[2] == REFUSED:
                     self.refuse(number)
+                elif words[2] == DROPPED:
+                    self.drop(number, work)
                 for bring in UPWARD:
                     bring(self, work, words)
 
@@ -162,6 +170,10 @@ class Execution(CallState):
         if self.program.folds:
             self.blocks = blocks_of(self.num_clients or 0)
             self.blocks_are_whole = is_whole(self.owner, self.blocks)
+            if self.program.options.errors.drop and not self.blocks_are_whole:
+                # A client may fail in a fold, and then adds nothing either: it is folded with the rest of its work.
+                self.owner, self.blocks_are_whole = homes_of(self.owner, self.blocks), True
+                self.mine = np.flatnonzero(self.owner == self.comm.rank)
         return loads
 
     def assigned(self, loads: Any) -> Ranks:
@@ -268,9 +280,49 @@ class Execution(CallState):
 
     # --- up: agreement, Reduce ---
 
-    def told(self, number: int, words: Words) -> Words:
-        """Return the words of an agreement in which this rank says that Numba refused its loop, if it did."""
+    def told(self, number: int, words: Words, work: Work) -> Words:
+        """Return the words of an agreement in which this rank says that clients failed, or Numba refused its loop."""
+        if work.dropped:
+            return np.array([*words[:2], DROPPED])
         return np.array([*words[:2], REFUSED]) if number in self.program.refusals else words
+
+    def drop(self, number: int, work: Work) -> None:
+        """Leave out the clients that failed in a stage, on all ranks alike."""
+        mine = {str(self.mine[position]): reason for position, reason in sorted(work.dropped.items())}
+        told = {"dropped": mine, "refused": self.program.refusals.get(number, "")}
+        parts = self.comm.allgather_bytes(np.frombuffer(json.dumps(told).encode(), np.uint8))
+        every = [json.loads(part.tobytes()) for part in parts]
+        refused = next((each["refused"] for each in every if each["refused"]), "")
+        if refused:
+            self.program.refuse(number, refused)
+        gone = sorted((int(client), why) for each in every for client, why in each["dropped"].items())
+        indices = np.arange(len(self.owner)) if self.cohort is None else self.cohort
+        self.dropped += [Dropped(int(indices[client]), number, why) for client, why in gone]
+        keep = np.ones(len(self.owner), bool)
+        keep[[client for client, _ in gone]] = False
+        stays = keep[self.mine]
+        for node, rows in self.positions.items():
+            if len(rows) == len(stays):
+                self.positions[node] = rows[stays]
+        work.numbers = (np.cumsum(keep) - 1)[self.mine]
+        self.cohort, self.owner = indices[keep], self.owner[keep]
+        self.mine = np.flatnonzero(self.owner == self.comm.rank)
+        self.num_clients = len(self.owner)
+        if self.program.folds:
+            self.blocks = np.unique(self.blocks[keep], return_inverse=True)[1]
+        self.check_reports()
+
+    def check_reports(self) -> None:
+        """Refuse to go on with fewer clients than are wanted."""
+        first, wanted = self.dropped[0], max(self.program.options.errors.minimum, bool(self.program.wants))
+        if (self.num_clients or 0) >= wanted:
+            return
+        self.agreed = True  # every rank sees the same
+        why = f"client {first.client}: {first.reason.partition(chr(10))[0]}"
+        if not self.num_clients and self.program.wants:
+            raise ValueError(f"{self.name}: {self.program.wants}: all {len(self.dropped)} failed, first {why}")
+        left = f"{self.num_clients} of {(self.num_clients or 0) + len(self.dropped)} clients are left"
+        raise RuntimeError(f"{self.name}: {left}, minimum_reports={wanted} are wanted; the first that failed is {why}")
 
     def refuse(self, number: int) -> None:
         """Let all ranks know that Numba refused the loop of a stage, and say so once."""

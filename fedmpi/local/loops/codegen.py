@@ -193,13 +193,16 @@ class Generator(Writer):
 
 def linked(scope: dict[str, Any]) -> dict[str, Any]:
     """Return the scope of a text with compiled functions in the places of local computations and helpers."""
+    from fedmpi.local.jit import callee
     from fedmpi.local.loops import met_keys
     from fedmpi.local.sums import bins, extremes, masks
     from fedmpi.local.typed import coerce, elementwise, flat_structs, model_forms, numba_types, sharing
 
     importlib.import_module("fedmpi.local.typed.model_overloads")  # what bodies call
     importlib.import_module("fedmpi.local.typed.random_overloads")
-    modules = (coerce, sharing, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys)
+    modules = (
+        coerce, sharing, elementwise, flat_structs, model_forms, numba_types, bins, extremes, masks, met_keys, callee,
+    )  # fmt: skip
 
     def compiled(name: str, value: Any) -> Any:
         if value is HELPER:

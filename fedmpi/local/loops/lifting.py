@@ -81,7 +81,7 @@ def text_of(generator: Generator, name: str, *, remarks: bool = False) -> str:
     if remarks:
         said = generator.remarks
         lines = [line + (f"  # {said[i]}" if i in said else "") for i, line in enumerate(lines)]
-    return "\n".join([head, *generator.head, *lines, ""])
+    return "\n".join([*generator.inner, head, *generator.head, *lines, ""])
 
 
 def generate(

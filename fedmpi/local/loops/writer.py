@@ -82,6 +82,7 @@ class Writer:
     has_loop: bool = False  # over a sequence or a model's numbers, in the text or in a local computation that it calls
     remarks: dict[int, str] = field(default_factory=dict)  # on lines, for readers alone
     meanings: dict[str, str] = field(default_factory=dict)  # of names, for readers alone
+    inner: list[str] = field(default_factory=list)  # the lines of a function that the text calls, see `set_apart`
     indent: int = 1
     count: int = 0
 
@@ -130,6 +131,24 @@ class Writer:
         name = self.name()
         self.line(f"{name} = {text}")
         return Var(name, type_)
+
+    def set_apart(self, since: int, name: str, more: Sequence[str], results: Sequence[str]) -> str:
+        """Make a function of the lines that were written last, and return its call, which gives ``results``.
+
+        It gets all parameters and variables ``more``.  Numba takes a ``try`` around a call alone in its stride.
+        """
+        self.give_temporaries()
+        parameters = ", ".join(["progress", *self.parameters, *more])
+        depth = "    " * (self.indent - 1)
+        lines = [
+            line.removeprefix(depth) + (f"  # {self.remarks[i]}" if i in self.remarks else "")
+            for i, line in enumerate(self.lines[since:], since)
+        ]
+        self.remarks = {i: text for i, text in self.remarks.items() if i < since}
+        del self.lines[since:]
+        head = [f"@{self.helper('callee')}", f"def {name}({parameters}):"]
+        self.inner = [*head, *self.head, *lines, f"    return {', '.join(results)}", ""]
+        return f"{name}({parameters})"
 
     # --- parameters ---
 

@@ -62,6 +62,8 @@ def refuse(name: str, error: ArgumentError) -> TypeError:
 class ClientError(Exception):
     """What went wrong for one client; the cause is the error itself."""
 
+    reason = ""  # what a report says of a client that is left out
+
     def __init__(self, client: int, cause: BaseException) -> None:
         super().__init__(client, cause)
         self.client, self.cause = client, cause

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class LoopWriter:
         state += [(self.layout.plain_dtype, 1), (_U64, 1), (_U64, 1), (_U64, 1)]
         self.state = [g.leaf(dtype, rank, written=True) for dtype, rank in state]
         self.blocks = g.leaf(_I64, 1)
+        self.failed = g.leaf(np.uint8, 1, written=True) if stage.drops else ""
+        self.adds = False  # whether clients add to sums that have to be carried
         elements = []
         for node, form in zip(stage.columns, forms, strict=True):
             column = g.sequence(node.member, g.arrays(node.member, iter(form)), "0", "0")
@@ -74,11 +77,34 @@ class LoopWriter:
         g.line(f"for client in range(len({self.blocks})):")
         g.indent += 1
         g.line(f"progress[{BATCH}], progress[{CLIENT}], progress[{STEP}] = -1, client, 0")
-        for node, text in elements:
-            self.lift.known[id(node)] = g.bind(text, node.member)
-        self.client(states)
+        for zero, first in states.values():
+            self.begin_block(zero, first)
+        with self.trying([state.text for _, state in states.values()]):
+            for node, text in elements:
+                self.lift.known[id(node)] = g.bind(text, node.member)
+            self.client(states)
+        self.carry()
+        for node, (_, last) in states.items():
+            self.end_block(last, self.folds[node])
         g.indent -= 1
         g.line(f"return {self.state[2]}, {self.state[3]}")
+
+    @contextlib.contextmanager
+    def trying(self, states: Sequence[str]) -> Iterator[None]:
+        """Write what notes a client that fails, where those are left out; inside, all that is done for it is written.
+
+        What commits a client comes last and cannot fail: it counts whole or not at all.  ``states`` are the variables
+        that it changes.
+        """
+        g, since = self.generator, len(self.generator.lines)
+        yield
+        if self.failed:
+            changed = [*self.state[2:4], *states]
+            call = g.set_apart(since, "one_client", ["client", *states], changed)
+            g.line("try:")
+            g.line(f"    {', '.join(changed)} = {call}")
+            g.line("except Exception:")
+            g.line(f"    {self.failed}[client] = 1")
 
     def client(self, states: dict[Node, tuple[str, Var]]) -> None:
         """Write what is done for a client; ``states`` are those of the folds."""
@@ -95,10 +121,10 @@ class LoopWriter:
             if reduction.secure and not reduction.modular:
                 self.check_limits(number, leaves, self.leaves(term, reduction.member))
         first = len(steps) + len(reductions)
-        following = [self.fold(number, node, *states[node]) for number, node in enumerate(self.folds, first)]
+        following = [self.fold(number, node, states[node][1]) for number, node in enumerate(self.folds, first)]
         self.add_all(terms, weights)
         for node, state in zip(self.folds, following, strict=True):
-            self.fold_into(states[node][1], state, self.folds[node])
+            self.generator.line(f"{states[node][1].text} = {state.text}")
 
     # --- what a loop writes into ---
 
@@ -197,22 +223,25 @@ class LoopWriter:
         text = f"{g.helper('fresh')}({zero.text}, {g.token(type_)})"
         return text, g.bind(text, type_)
 
-    def fold(self, number: int, node: Node, zero: str, state: Var) -> Var:
-        """Write how a client is folded into the state of its block; return the next state."""
+    def begin_block(self, zero: str, state: Var) -> None:
+        """Write what begins a block: its state is another zero."""
         g, blocks = self.generator, self.blocks
-        self.mark(number)
         g.line(f"if client == 0 or {blocks}[client] != {blocks}[client - 1]:")
         g.line(f"    {state.text} = {zero}")
+
+    def fold(self, number: int, node: Node, state: Var) -> Var:
+        """Write how a client is folded into the state of its block; return the next state."""
+        g = self.generator
+        self.mark(number)
         member = node.inputs[VALUE]
         given = Var(f"{g.helper('shared')}({state.text})", state.type)
         pair = Parts((given, self.lift(member)), StructType([state.type, member.member]))
         result = g.text(g.invoke(self.lift(node.inputs[ACCUMULATE]), pair, state.type))
         return g.bind(f"{g.helper('coerce')}({result}, {g.token(state.type)})", state.type)
 
-    def fold_into(self, state: Var, following: Var, arrays: list[str]) -> None:
-        """Write the next state in the place of the last, and the last of a block into its row."""
+    def end_block(self, state: Var, arrays: list[str]) -> None:
+        """Write what ends a block: its last state goes into its row."""
         g, blocks = self.generator, self.blocks
-        g.line(f"{state.text} = {following.text}")
         if not arrays:
             return  # a state of empty structs
         g.line(f"if client + 1 == len({blocks}) or {blocks}[client + 1] != {blocks}[client]:")
@@ -257,7 +286,12 @@ class LoopWriter:
                 groups.setdefault(kind, []).extend(self.terms(leaf, text))
         for kind, terms in groups.items():
             self.add(kind, terms)
-        if groups:
+        self.adds = bool(groups)
+
+    def carry(self) -> None:
+        """Write what keeps the sums exact, however many clients there are."""
+        g = self.generator
+        if self.adds:
             g.line(f"if client % {g.constant('N', CLIENTS)} == {CLIENTS - 1}:")
             g.line(f"    {self.state[2]}, {self.state[3]} = {g.helper('carry')}({', '.join(self.state[:5])})")
 

@@ -50,6 +50,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.inputs: list[Node] = []
         self.indices: Node | None = None  # of the clients
+        self.placed: list[Node] = []  # the nodes of placed operators, in the order in which they are evaluated
 
     def parameter(self, type_: Type, path: tuple[str, ...] = ()) -> Any:
         """Return the symbolic parameter: one input node for each placed or unplaced part, functions as they are."""
@@ -95,18 +96,21 @@ class Builder:
             return self.add("apply", expr.type, args, expr.where, detail=expr)
         if OPERATORS[expr.op].lowering is Lowering.GIVEN:
             self.indices = self.indices or self.add(expr.op, expr.type, (), expr.where)
+            self.placed.append(self.indices)
             return self.indices
         if OPERATORS[expr.op].lowering is Lowering.SELECT:
             keys, max_key, server_val, function = args
             args = [function, keys, *(self.sent_down(value, expr.where) for value in (server_val, max_key))]
-        return self.add(expr.op, expr.type, args, expr.where, detail=expr)
+        self.placed.append(self.add(expr.op, expr.type, args, expr.where, detail=expr))
+        return self.placed[-1]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What every rank does for one call: from ``inputs`` and ``unplaced`` values, through ``stages``, to ``result``.
 
-    ``gathered`` are the values at the clients that the result holds; ``indices`` are the clients', if they are needed.
+    ``gathered`` are the values at the clients that the result holds; ``indices`` are the clients', if they are needed;
+    ``placed`` are all operators in the order of evaluation, also those that the result does not need.
     """
 
     computation: Computation
@@ -118,6 +122,7 @@ class Plan:
     gathered: tuple[Node, ...]
     fingerprint: int
     indices: Node | None = None
+    placed: tuple[Node, ...] = ()
 
     @functools.cached_property
     def name(self) -> str:
@@ -153,6 +158,7 @@ def build(computation: Computation, functions: Sequence[Computation] = (), optio
         gathered=gathered,
         fingerprint=_fingerprint(computation, functions),
         indices=builder.indices if builder.indices in nodes else None,
+        placed=tuple(builder.placed),
     )
 
 

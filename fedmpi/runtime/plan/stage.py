@@ -11,6 +11,7 @@ from fedmpi.language.operators.table import Lowering
 from fedmpi.language.types import TensorType, type_contains
 from fedmpi.local.columns.storage import may_be_sparse
 from fedmpi.runtime.plan.decision import Decision, No
+from fedmpi.runtime.plan.dropping import ClientErrors
 from fedmpi.runtime.plan.folding import BLOCKS
 from fedmpi.runtime.plan.nodes import VALUE, Node, folding_state, nbytes, node_inputs
 from fedmpi.runtime.plan.reduction import Layout
@@ -22,7 +23,8 @@ class Options:
 
     ``mode`` is how sums are taken, one of `reduction.MODES`; ``raises_nonfinite`` whether infinite and NaN terms are
     errors; ``fuse`` whether a rank's clients are run by one compiled loop (None: where it pays); ``debug`` whether it
-    is run in debug mode; ``only`` whether a stage that is run client by client is an error (see `compiled_only`).
+    is run in debug mode; ``only`` whether a stage that is run client by client is an error (see `compiled_only`);
+    ``errors`` what clients that fail do.
     """
 
     mode: str = "exact"
@@ -30,6 +32,7 @@ class Options:
     fuse: bool | None = None
     debug: bool = False
     only: bool = False
+    errors: ClientErrors = ClientErrors()  # noqa: RUF009  # frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class Stage:
     folds: tuple[Node, ...] = ()
     collects: tuple[Node, ...] = ()
     mode: str = "exact"
+    drops: bool = False  # whether clients that fail are left out
     layout: Layout | None = None
     # How the clients are run; whether a loop can keep what is folded, for blocks whose clients are on several ranks.
     compiled: Decision = No("it is not decided")  # noqa: RUF009  # frozen

@@ -63,6 +63,7 @@ def _stage(number: int, nodes: Sequence[Node], kept: set[Node], options: Options
         folds=tuple(n for n in upward if n.lowering is Lowering.FOLD),
         collects=tuple(n for n in upward if n.lowering is Lowering.COLLECT),
         mode=options.mode,
+        drops=options.errors.drop,
         layout=layout_of(reductions, options.mode),
         # In debug mode anything can be refused, anywhere.
         confirms=number > 0 and (fallible or options.debug or bool(waits)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedmpi.runtime.runners.each import Each
 from fedmpi.runtime.runners.fused import Fused
+from fedmpi.runtime.runners.one_by_one import explain
 from fedmpi.runtime.runners.work import Runner, Work
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.program import WHOLE
@@ -22,6 +23,8 @@ def run_clients(call: CallState, number: int, part: int = WHOLE) -> Work:
     for runner in RUNNERS:
         if runner.run(work):
             break
+    if work.unexplained:
+        explain(work)
     if work.sums is not None:
         work.check_finite(work.sums)
     return work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmpi.runtime.collective.failures import ClientError
 from fedmpi.runtime.runners.one_by_one import OneByOne
 from fedmpi.runtime.runners.work import Work
 
@@ -13,6 +14,13 @@ class Each:
         """Run all clients."""
         clients = OneByOne(work)
         for position in range(len(work.call.mine)):
-            clients.commit(position, clients.compute(position))
+            try:
+                computed = clients.compute(position)
+            except ClientError as error:
+                if not work.stage.drops:
+                    raise
+                work.dropped[position] = error.reason
+                continue
+            clients.commit(position, computed)
         clients.end()
         return True

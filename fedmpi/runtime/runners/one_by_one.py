@@ -12,6 +12,7 @@ from fedmpi.local.columns.column import Column, pack
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.writer import Parts
 from fedmpi.local.sums.weights import check_weight
+from fedmpi.runtime.collective.failures import ClientError
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node
@@ -88,6 +89,17 @@ class OneByOne:
                     raise self.work.failed(error, node, position) from error
         if self.work.sums is not None and self.stage.secure:
             self.work.check(self.work.sums, members, position)
+
+
+def explain(work: Work) -> None:
+    """Find out why clients failed in compiled code: each is computed once more, by itself."""
+    clients = OneByOne(work)
+    for position in work.unexplained:
+        work.dropped[position] = "it failed in compiled code, and not when it was run once more by itself"
+        try:
+            clients.compute(position)
+        except ClientError as error:
+            work.dropped[position] = error.reason
 
 
 def _fold(call: CallState, node: Node) -> Fold:

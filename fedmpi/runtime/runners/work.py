@@ -17,7 +17,8 @@ class Work:
     """The clients of stage ``number`` of a call, on this rank, and what comes of them.
 
     Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
-    what the sums are of, client by client.  ``states`` holds for each fold of the stage the states of the rank's
+    what the sums are of, client by client.  Clients that failed are ``dropped``, where the stage leaves such out.
+    ``states`` holds for each fold of the stage the states of the rank's
     blocks, ascending; where the clients of a block are on several ranks it holds nothing, and what is folded is kept.
     ``part`` is that of the stage, `FOLDS` or found here.
     """
@@ -31,12 +32,22 @@ class Work:
         self.members: list[Any] = []
         self.folds = () if self.part == UNFOLDED else self.stage.folds
         self.states: dict[Node, Any] = {}
+        self.dropped: dict[int, str] = {}  # positions of clients that failed and are left out, and why
+        self.unexplained: list[int] = []  # such positions of which it is not known why
+        self.numbers = call.mine  # the numbers of the rank's clients, by their positions in the sums' notes
+
+    def leave_out(self, positions: Any) -> None:
+        """Have clients left out that failed in compiled code, which does not say why."""
+        self.unexplained = [int(position) for position in positions]
 
     def failed(self, error: Exception, node: Node, position: int) -> ClientError:
         """Return the error of the rank's client ``position``, which says where it arose."""
         call, client = self.call, int(self.call.mine[position])
         where = f"{call.name}: {node.op} at {node.where}: {call.who(client, call.per_client_names)}"
-        return ClientError(client, failures.annotated(error, where, call.comm.rank))
+        kind, text = type(error).__name__, str(error).partition("\n")[0]
+        failed = ClientError(client, failures.annotated(error, where, call.comm.rank))
+        failed.reason = f"{node.op} at {node.where}: {kind}: {text}"
+        return failed
 
     def add_members(self, sums: Any) -> None:
         """Add the members to sums whose sizes are known now."""

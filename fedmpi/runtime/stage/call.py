@@ -15,6 +15,7 @@ from fedmpi.runtime.arguments.checks import label
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.rounds import Round
 from fedmpi.runtime.mpi.comm import Communicator
+from fedmpi.runtime.plan.dropping import Dropped
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
 from fedmpi.runtime.stage.limits import limits_of
@@ -22,6 +23,8 @@ from fedmpi.runtime.stage.nonfinite import Found
 from fedmpi.runtime.stage.program import Program
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 NO_RANKS: Ranks = np.empty(0, dtype=np.uint8)
 
@@ -46,6 +49,7 @@ class CallState(Round):
         self.not_finite: Found = []  # on rank 0
         self.blocks: Rows = NO_ROWS  # of all clients, where the program folds them
         self.blocks_are_whole = True
+        self.dropped: list[Dropped] = []  # clients that were left out, in the order of stages and clients
 
     @property
     def per_client_names(self) -> list[str]:

@@ -36,6 +36,7 @@ class ClientLoop:
         self.kept = kept_of(stage, folds=folds)
         self.folds = stage.folds if folds else ()
         self.selections = stage.selections
+        self.drops = stage.drops
         self.shared: list[Node] = []  # values that all clients have
         self.bodies: list[LocalBody] = []
 
@@ -53,17 +54,18 @@ class ClientLoop:
         blocks: Any,
         columns: Sequence[Any],
         shared: Callable[[Node], Any],
+        failed: Any,
     ) -> tuple[Any, list[Column], list[Column]]:
         """Run all clients; return the accumulator's wide store, the columns of `kept`, each fold's states of blocks.
 
         ``progress`` int64[PROGRESS] says where an error arose; ``blocks`` int64[clients], of one client or more,
         numbers the rank's blocks from 0 on; ``columns`` are (column, rows int64[clients]) in the order of
-        the stage's.
+        the stage's; ``failed`` uint8[clients] takes 1 for a client that is left out.
         """
         from fedmpi.local.loops.compiled import flatten, flatten_arrays
 
         clients, folded = len(blocks), int(blocks[-1]) + 1
-        flat: list[Any] = [*state, blocks]
+        flat: list[Any] = [*state, blocks, *([failed] if self.drops else [])]
         for column, rows in columns:
             flatten_arrays(column, flat)
             flat.append(rows)

@@ -54,7 +54,8 @@ class Program:
         self.parcels = [Parcel([node.member for node in stage.sent]) for stage in plan.stages]
         # Ranks that take sums in different ways, or of which only some are in debug mode, must not meet.
         mode = 2 * MODES.index(self.options.mode) + self.options.raises_nonfinite
-        self.fingerprint = plan.fingerprint ^ mode ^ (self.debug << 4) ^ (self.options.only << 5)
+        errors = (self.options.errors.drop << 6) ^ (self.options.errors.minimum << 8)
+        self.fingerprint = plan.fingerprint ^ mode ^ (self.debug << 4) ^ (self.options.only << 5) ^ errors
         self.said = False  # how the clients are run, where that is not as anybody would expect
         self.per_client = [node for node in plan.inputs if node.per_client]
         # The arguments that every rank reads.

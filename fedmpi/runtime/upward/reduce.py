@@ -34,7 +34,7 @@ def reduce(call: CallState, work: Work, words: Words) -> None:
         hide(call.comm, sums, call.owner, call.hosts)
     sums.reduce(call.comm, words)
     if words[2]:
-        parts = call.comm.gather_bytes(sums.wide(call.mine))
+        parts = call.comm.gather_bytes(sums.wide(work.numbers if work.sums is not None else call.mine))
         found = None if parts is None else sums.merge(parts)
         if found is not None:
             node = stage.reductions[found.reduction]
