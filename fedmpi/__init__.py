@@ -65,7 +65,10 @@ from fedmpi.local import numba_computation as numba_computation
 from fedmpi.local import python_computation as python_computation
 from fedmpi.local.columns.client_data import ClientData as ClientData
 from fedmpi.local.jit.debugging import debug as debug
+from fedmpi.local.status import status as status
 from fedmpi.runtime import AsyncContext as AsyncContext
+from fedmpi.runtime import CallReport as CallReport
+from fedmpi.runtime import Dropped as Dropped
 from fedmpi.runtime import MpiContext as MpiContext
 from fedmpi.runtime import ReferenceContext as ReferenceContext
 from fedmpi.runtime import client_data as client_data
@@ -75,6 +78,8 @@ from fedmpi.runtime import draw as draw
 from fedmpi.runtime import explain as explain
 from fedmpi.runtime import gather as gather
 from fedmpi.runtime import is_server as is_server
+from fedmpi.runtime import last_report as last_report
+from fedmpi.runtime import last_reports as last_reports
 from fedmpi.runtime import on_client_error as on_client_error
 from fedmpi.runtime import plan as plan
 from fedmpi.runtime import replicate as replicate

@@ -22,12 +22,13 @@ ROOMS = """
     version
     language.source language.errors language.array_likes language.types language.tree language.operators
     language.tracing language.checking language.type_analysis language
-    local.numba_parts local.attributes local.records local.value_errors local.jit local.columns local.sums
+    local.numba_parts local.status local.attributes local.records local.value_errors local.jit local.columns local.sums
     local.integers local.whole local.draws local.kernels local.typed local.integer_pass local.computations local.loops
     local.decorators local
     kernels model random
-    runtime.mpi runtime.collective runtime.plan runtime.arguments runtime.stage runtime.runners runtime.upward
-    runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference_semantics runtime.reference
+    runtime.mpi runtime.collective runtime.plan runtime.reports runtime.arguments runtime.stage runtime.runners
+    runtime.upward runtime.slowly runtime.watch runtime.executor runtime.reference_sums runtime.reference_semantics
+    runtime.reference
     runtime.asynchronous runtime.context runtime.client_states runtime.show runtime
     framework data fedmpi tutorial bench interop cli __main__
 """

@@ -9,7 +9,8 @@ from fedmpi.language.operators.table import OPERATORS
 from tests.mpijob import ROOT
 
 NAMES = """
-AbstractType AsyncContext CLIENTS ClientData Computation ComputationReturnedNoneError ContextError FederatedType
+AbstractType AsyncContext CLIENTS CallReport ClientData Computation ComputationReturnedNoneError ContextError
+Dropped FederatedType
 FunctionType MpiContext PlacementLiteral PlacementType ReferenceContext SERVER SequenceType StructType
 StructWithPythonType TensorType Type TypeNotAssignableError TypesNotEquivalentError UnexpectedTypeError Value
 client_data client_data_from_arrays compiled_only debug draw explain federated_aggregate federated_apply
@@ -17,8 +18,9 @@ federated_broadcast federated_client_index
 federated_collect federated_computation federated_eval federated_map federated_max federated_mean federated_min
 federated_secure_modular_sum federated_secure_select federated_secure_sum federated_secure_sum_bitwidth
 federated_select federated_sum federated_value federated_zip gather infer_type is_server
-numba_computation parse_type plan
-python_computation replicate sequence_map sequence_reduce sequence_sum set_default_context to_type to_value
+last_report last_reports numba_computation on_client_error parse_type plan
+python_computation replicate sequence_map sequence_reduce sequence_sum set_default_context status to_type
+to_value
 type_at_clients type_at_server
 """
 

@@ -22,7 +22,7 @@ from fedmpi.local.columns.values import ArgumentError, normalise, present, struc
 from fedmpi.local.jit.debugging import check_compiler, debugging
 from fedmpi.local.loops.functions import concrete, local_function
 from fedmpi.local.loops.writer import Parts
-from fedmpi.runtime import watch
+from fedmpi.runtime import reports, watch
 from fedmpi.runtime.arguments import replicate as replication
 from fedmpi.runtime.arguments.checks import check, check_ranks_known, parts_of
 from fedmpi.runtime.arguments.from_arrays import NAME, from_arrays
@@ -64,7 +64,7 @@ class MpiContext(Installable):
     ranks.  ``fuse`` says whether a rank's clients are run by one compiled loop: None, where it pays; True, wherever
     it can be compiled; False, never, for comparison: the results are the same.  ``on_client_error`` says whether a
     client that fails ends the call on all ranks ("raise") or is left out ("drop"), and ``minimum_reports`` how many
-    must be left (see `fm.on_client_error`).
+    must be left (see `fm.on_client_error`).  ``on_report`` is called with the `fm.CallReport` of each call.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class MpiContext(Installable):
         fuse: bool | None = None,
         on_client_error: str = "raise",
         minimum_reports: int = 0,
+        on_report: reports.OnReport = None,
     ) -> None:
         _check_choice("server_trains", server_trains, (False, True))
         _check_choice("reduction", reduction, MODES)
@@ -91,6 +92,7 @@ class MpiContext(Installable):
         self.server_trains = server_trains
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.client_errors = checked("MpiContext", on_client_error, minimum_reports)
+        self.on_report = reports.checked_callback("MpiContext", on_report)
         self.num_clients = None if num_clients is None else int(num_clients)
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Any, Callable[[Any], Any]] = {}
@@ -141,9 +143,14 @@ class MpiContext(Installable):
         comm = self.comm
         ranks = hosts(comm.size, self.server_trains)
         execution = Execution(comm, program, ranks, self.num_clients, stays=resident)
-        with execution:
-            execution.run(argument)
-            execution.gather()
+        try:
+            with execution:
+                execution.run(argument)
+                execution.gather()
+        except Exception as error:
+            reports.made(execution.report(error), self.on_report)
+            raise
+        reports.made(execution.report(None), self.on_report)
         # Outside of the call: what a container of the user's makes of the values concerns no other rank.
         return _result(execution, program.plan.result, computation.type_signature.result)
 
@@ -229,6 +236,10 @@ class MpiContext(Installable):
     def replicate(self, value: Any) -> Any:
         """Return rank 0's value on every rank (collective)."""
         return replication.replicate(self.comm, value)
+
+    def last_reports(self) -> tuple[reports.CallReport, ...]:
+        """Return the last report of each rank (collective)."""
+        return reports.gathered(self.comm)
 
     @property
     def is_server(self) -> bool:
@@ -324,6 +335,11 @@ def client_data_from_arrays(
 def replicate(value: Any) -> Any:
     """Return on every rank what ``value`` is on rank 0 (collective): a nest of arrays, numbers, texts, bytes."""
     return machine().replicate(value)
+
+
+def last_reports() -> tuple[reports.CallReport, ...]:
+    """Return `fm.last_report` of each rank, by rank, on all of them (collective); empty before the first call."""
+    return machine().last_reports()  # type: ignore[no-any-return]
 
 
 def is_server() -> bool:

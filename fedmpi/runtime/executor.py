@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fedmpi.local.columns.column import Column
 from fedmpi.local.columns.messages import columns_of, to_bytes
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.interpret import Interpreter
+from fedmpi.local.status import NOW
 from fedmpi.runtime import slowly
 from fedmpi.runtime.arguments.checks import (
     check,
@@ -36,11 +37,12 @@ from fedmpi.runtime.arguments.sizes import works
 from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
-from fedmpi.runtime.plan.decision import No
+from fedmpi.runtime.plan.decision import No, Yes, is_compiled, why_not
 from fedmpi.runtime.plan.dropping import Dropped
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, homes_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
+from fedmpi.runtime.reports import CallReport, in_a_line, written
 from fedmpi.runtime.runners.clients import run_clients
 from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage import debug_mode as debugging
@@ -73,11 +75,14 @@ class Execution(CallState):
         self.attempt(functools.partial(self.prepare, argument))
         for number in range(len(self.plan.stages)):
             stage = self.program.stages[number]
+            NOW.stage, NOW.stages = number, len(self.plan.stages)
             if stage.server and self.comm.is_server:
+                self.clock.to("server")
                 self.attempt(functools.partial(self.serve, stage))
             if stage.descends or self.program.debug:
                 self.descend(stage)
             if self.moves:
+                self.clock.to("arguments")
                 self.move()
             if stage.arrives:
                 work = self.attempt(functools.partial(run_clients, self, number))
@@ -86,12 +91,44 @@ class Execution(CallState):
                     words = self.told(number, words, work)
                 words = self.agree(words)
                 assert work is not None  # else it has been raised
+                self.clock.to("reduce")
                 if words[2] == REFUSED:
                     self.refuse(number)
                 elif words[2] == DROPPED:
                     self.drop(number, work)
+                self.note_how(number)
                 for bring in UPWARD:
                     bring(self, work, words)
+
+    def note_how(self, number: int) -> None:
+        """Note for the report where a stage's clients are run client by client."""
+        stage = self.program.stages[number]
+        if not stage.has_clients or isinstance(stage.compiled, Yes):
+            return
+        clients = (self.num_clients or 0) + sum(each.stage == number for each in self.dropped)
+        sparse = stage.may_be_sparse and any("sparse" in self.values[node].forms for node in stage.columns)
+        if clients and not is_compiled(stage.compiled, clients, sparse=sparse):
+            self.uncompiled.append((number, why_not(stage.compiled)))
+
+    def agree(self, words: Words = NOTHING) -> Words:
+        """Agree as any round; the time counts as waiting."""
+        if self.comm.size == 1:
+            return super().agree(words)
+        before = self.clock.to("waiting")
+        words = super().agree(words)
+        self.clock.to(before)
+        return words
+
+    def report(self, error: BaseException | None) -> Callable[[], CallReport]:
+        """Return what writes down what this rank has to say of the call, which has ended."""
+        self.clock.to("")
+        clients = None if self.num_clients is None else self.num_clients + len(self.dropped)
+        nonfinite = sum(terms.count for terms, _ in self.not_finite) if self.comm.is_server else None
+        sent, ended = self.comm.sent - self.sent_before, in_a_line(error)
+        return functools.partial(
+            written, self.name, self.where, self.number, self.clock, self.bytes_broadcast, sent, clients,
+            self.dropped, self.uncompiled, nonfinite, ended,
+        )  # fmt: skip
 
     # --- before the first stage ---
 
@@ -236,6 +273,7 @@ class Execution(CallState):
 
     def descend(self, stage: Stage) -> None:
         """Tell all ranks how the server is and send them what it broadcasts."""
+        self.clock.to("bcast")
         parcel, payload = self.program.parcels[stage.number], None
         if stage.sent and self.comm.is_server and self.comm.size > 1:
             payload = self.attempt(lambda: parcel.packed([self.values[n] for n in stage.sent]))
@@ -247,6 +285,7 @@ class Execution(CallState):
         if stage.sent and self.comm.size > 1:  # of no bytes, maybe
             buffer = payload if payload is not None else np.empty(nbytes, dtype=np.uint8)
             self.comm.bcast(buffer)
+            self.bytes_broadcast += nbytes
             if not self.comm.is_server:
                 self.values.update(zip(stage.sent, parcel.unpacked(buffer), strict=True))
         for node in stage.broadcasts:
@@ -260,12 +299,16 @@ class Execution(CallState):
             clients = UNKNOWN if self.num_clients is None else self.num_clients
             program = f"{'[debug] ' * self.program.debug}{self.name} ({self.plan.computation.where})"
             fingerprint = self.program.fingerprint ^ (self.stays << 3)  # only some ranks would wait in `gather`
+            self.clock.to("waiting")
             server = self.open(fingerprint, clients, program, payload)
+            self.clock.to("bcast")
             return server.status, server.payload
         if not stage.confirms:
             return 0, 0
         word = np.array([self.failure is not None, payload], dtype=np.int64)
+        self.clock.to("waiting")
         self.comm.bcast(word)
+        self.clock.to("bcast")
         return int(word[0]), int(word[1])
 
     def move(self) -> None:
@@ -273,6 +316,7 @@ class Execution(CallState):
 
         A rank that failed knows of no moves; the agreement here meets the one at the end of its stage.
         """
+        self.clock.to("arguments")
         self.agree()
         for node, data in self.moves:
             self.values[node], self.positions[node] = moved(self.comm, data, self.owner).as_type(node.member)
@@ -340,6 +384,7 @@ class Execution(CallState):
         nodes, self.gathered = self.plan.gathered, {}
         if not nodes:
             return
+        self.clock.to("reduce")
         columns = [self.column(n) for n in nodes]
         if self.comm.size == 1:
             self.gathered = {n: list(c) for n, c in zip(nodes, columns, strict=True)}

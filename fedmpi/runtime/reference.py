@@ -7,6 +7,7 @@ asks where stages begin, and only where clients that fail are left out of them.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fedmpi.language.types.presenting import rebuild
 from fedmpi.local.columns.client_data import ClientData, Indices
 from fedmpi.local.columns.column import pack
 from fedmpi.local.columns.values import ArgumentError, present
-from fedmpi.runtime import watch
+from fedmpi.runtime import reports, watch
 from fedmpi.runtime.arguments.checks import check, client_count, common_cohort, common_count, label, parts_of
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.failures import refuse
@@ -44,12 +45,13 @@ class ReferenceContext(Installable):
 
     def __init__(
         self, *, num_clients: int | None = None, nonfinite: str = "propagate", on_client_error: str = "raise",
-        minimum_reports: int = 0,
+        minimum_reports: int = 0, on_report: reports.OnReport = None,
     ) -> None:  # fmt: skip
         if nonfinite not in NONFINITE:
             raise ValueError(f"ReferenceContext: nonfinite must be 'propagate' or 'raise', found {nonfinite!r}")
         self.num_clients, self.nonfinite = num_clients, nonfinite
         self.client_errors = checked("ReferenceContext", on_client_error, minimum_reports)
+        self.on_report = reports.checked_callback("ReferenceContext", on_report)
         self._placed_calls = 0
 
     def invoke(self, computation: Computation, argument: Any, *, resident: bool = False) -> Any:
@@ -86,9 +88,11 @@ class ReferenceContext(Installable):
             functions = [v for _, t, v in parts if isinstance(t, FunctionType)]
             order = build(computation, functions, Options(errors=errors)).placed
         semantics = ReferenceSemantics(clients, self.nonfinite == "raise", computation.name, arguments, cohort)
+        began, ended = time.perf_counter(), None
         try:
             returned = semantics.run(computation, value, order, errors)
         except Exception as error:
+            ended = error
             if error is semantics.told:  # it says already where it arose
                 raise failures.shared(error)  # noqa: B904  # the same error
             if isinstance(computation.expression, Local):
@@ -97,6 +101,10 @@ class ReferenceContext(Installable):
         finally:
             if semantics.not_finite and watch.is_first():
                 tell(semantics.not_finite, f"{computation.name} at {user_location()}", cohort)
+            if has_placements(computation):
+                seconds = reports.Seconds(local=time.perf_counter() - began)
+                report = _report(computation.name, seconds, semantics, ended)
+                reports.made(lambda: report, self.on_report)
         return _present(returned, type_.result, resident, semantics)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
@@ -119,10 +127,30 @@ class ReferenceContext(Installable):
 
         return unpacked(packed(value), value)
 
+    def last_reports(self) -> tuple[reports.CallReport, ...]:
+        """Return the last report as that of the one rank."""
+        last = reports.last_report()
+        return () if last is None else (last,)
+
     @property
     def is_server(self) -> bool:
         """Whether this process has what is at the server: it has."""
         return True
+
+
+def _report(
+    name: str, seconds: reports.Seconds, semantics: ReferenceSemantics, error: Exception | None
+) -> reports.CallReport:
+    return reports.CallReport(
+        name,
+        user_location(),
+        0,
+        seconds,
+        clients=semantics.clients,
+        dropped=tuple(semantics.dropped),
+        nonfinite=sum(terms.count for terms, _ in semantics.not_finite),
+        error=reports.in_a_line(error),
+    )
 
 
 def _per_client(type_: Type) -> bool:

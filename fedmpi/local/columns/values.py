@@ -72,8 +72,10 @@ def _in_dtype(array: np.ndarray[Any, Any], type_: TensorType, value: Any, *, inf
         return array if array.dtype.num == dtype.num else array.view(dtype)
     if dtype.kind in "iu" and not np.can_cast(array.dtype, dtype, "safe"):
         check_range(array, type_, value)
-    if not infinite and dtype.kind in "fcV" and np.any(np.isinf(cast) & ~np.isinf(array)):
-        raise DoesNotFitError(str(type_), f"{describe(value)}, which is too large")
+    if not infinite and dtype.kind in "fcV":
+        large = np.isinf(cast)
+        if large.any() and (large & ~np.isinf(array)).any():
+            raise DoesNotFitError(str(type_), f"{describe(value)}, which is too large")
     return cast
 
 

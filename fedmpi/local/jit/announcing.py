@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fedmpi.local.status import NOW
+
 AFTER = 1.0  # seconds
 _busy = threading.local()
 _speak: Callable[[str], None] = print
@@ -29,7 +31,7 @@ class _Watch:
 
     def __init__(self, name: str) -> None:
         self.name, self.thread = name, threading.get_ident()
-        self.began: float | None = None  # when it began to compile
+        self.began: float | None = None  # when it began to compile (`time.perf_counter`)
         self.waiting = False  # for another process to compile it
         self.done = False
         self.said = False
@@ -38,7 +40,8 @@ class _Watch:
     def notify(self, notice: Any) -> None:
         """Hear of an event of Numba's."""
         if notice.is_start and self.began is None and threading.get_ident() == self.thread:
-            self.began = time.monotonic()
+            self.began = time.perf_counter()
+            NOW.compiling, NOW.compiling_since = self.name, self.began
             self.look_later()
 
     def look_later(self) -> None:
@@ -68,7 +71,8 @@ class _Watch:
         """Say how long it took, if that was long."""
         self.done = True
         self.stop()
-        seconds = 0.0 if self.began is None else time.monotonic() - self.began
+        seconds = 0.0 if self.began is None else time.perf_counter() - self.began
+        NOW.compiling, NOW.compiled = "", NOW.compiled + seconds
         if self.said or seconds > AFTER:
             _speak(f"compiled {self.name} in {seconds:.1f} s" if well else f"{self.name} is not compiled")
 

@@ -12,6 +12,7 @@ import numpy as np
 from fedmpi.language.errors import ContextError, Report
 from fedmpi.language.source import user_location
 from fedmpi.local.columns.values import ArgumentError
+from fedmpi.local.status import NO_CLIENT, NOW
 from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.failures import ClientError, refuse
 from fedmpi.runtime.collective.header import UNKNOWN, Header
@@ -63,7 +64,7 @@ class Round:
 
     def __init__(self, comm: Communicator, name: str) -> None:
         self.comm, self.name = comm, name
-        self.number = 0  # of the call, from its beginning on
+        self.number, self.where = 0, ""  # of the call, from its beginning on
         self.failure: BaseException | None = None
         self.failed_client: int | None = None
         self.agreed = False  # all ranks raise the same error
@@ -75,6 +76,7 @@ class Round:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        NOW.doing, NOW.stage, NOW.stages, NOW.client, NOW.clients = "", -1, 0, NO_CLIENT, 0
         _turn.give()
         # A rank that leaves by an exception of its own is still in the call: those who wait for it must see that.
         if kind is None or self.agreed:
@@ -93,7 +95,9 @@ class Round:
             )
         self.comm.call += 1
         self.number = self.comm.call
-        self.comm.doing = f"{self.name} at {user_location()}"
+        self.where = user_location()
+        self.comm.doing = f"{self.name} at {self.where}"
+        NOW.call, NOW.doing = self.number, self.comm.doing
 
     def open(self, fingerprint: int, clients: int, program: str, payload: int = 0) -> Header:
         """Exchange headers and return rank 0's; a rank that is given other values than rank 0 fails."""

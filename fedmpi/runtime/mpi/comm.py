@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.local.status import NOW
 from fedmpi.runtime.mpi import cores, forked, library
 from fedmpi.runtime.mpi.library import abort_world, check_thread, is_active, load
 from fedmpi.runtime.mpi.stderr import say
@@ -42,6 +43,7 @@ SPIN_CROWDED, SPIN = 50e-6, 1.0
 NAP_FIRST, NAP_LONGEST = 50e-6, 1e-3
 # Seconds after which a rank that waits in vain ends the job itself; the rank that left does so before, with its stack.
 IN_VAIN = 5.0
+OTHERS = "the other ranks"  # whom a rank waits for that waits for all
 
 
 class Departure(NamedTuple):
@@ -109,6 +111,7 @@ class Communicator:
         self.departed: dict[int, Departure] = {}  # by rank
         self.secrets: dict[tuple[int, ...], Any] = {}  # see `secure`
         self.masked = 0
+        self.sent = 0  # bytes of sums, gathered and moved values that this rank has sent
         self._told: set[int] = set()  # departed ranks that know that we wait
         self._posted: list[Any] = []  # requests of small messages and their buffers
         # Ranks bound to cores by the launcher each see only their own: what counts is the cores of all of them.
@@ -149,7 +152,7 @@ class Communicator:
             raise ValueError("a buffer for MPI must be C-contiguous")
         short = [(root, [buffer, buffer.nbytes, self._mpi.BYTE])]
         for _, piece in short if buffer.nbytes <= PIECE else self._pieces({root: buffer}):
-            self._wait(self._comm.Ibcast(piece, root))
+            self._wait(self._comm.Ibcast(piece, root), OTHERS if self.rank == root else f"rank {self.in_world[root]}")
 
     def arrive(self, flag: int) -> int:
         """Return the smallest `flag` of all ranks, once every rank has called this."""
@@ -173,6 +176,7 @@ class Communicator:
         """
         if self.size == 1 or not buffer.size:
             return
+        self.sent += 0 if self.is_server else buffer.nbytes
         if callable(by):
             whole = self._mpi.BYTE.Create_contiguous(buffer.nbytes).Commit()
             operation = self._mpi.Op.Create(by, commute=True)
@@ -237,6 +241,7 @@ class Communicator:
 
         Point to point instead of MPI_Gatherv and MPI_Alltoallv, whose counts and displacements are 32-bit before MPI-4.
         """
+        self.sent += sum(part.nbytes for part in outgoing.values())
         requests = [self._comm.Irecv(piece, source, DATA) for source, piece in self._pieces(incoming)]
         requests += [self._comm.Isend(piece, target, DATA) for target, piece in self._pieces(outgoing)]
         for request in requests:
@@ -250,12 +255,18 @@ class Communicator:
 
     # Waiting.
 
-    def _wait(self, request: Any) -> None:
+    def _wait(self, request: Any, whom: str = OTHERS) -> None:
         """Test `request` until it is complete: spin, then sleep in short steps; look for goodbyes meanwhile."""
         test = request.Test
         if test():
             return
-        start = time.perf_counter()
+        NOW.waiting_for, NOW.waiting_since = whom, time.perf_counter()
+        try:
+            self._wait_long(test, NOW.waiting_since)
+        finally:
+            NOW.waiting_for = ""
+
+    def _wait_long(self, test: Callable[[], bool], start: float) -> None:
         while (waited := time.perf_counter() - start) < self._spin:
             for _ in range(10):
                 for _ in range(10):

@@ -73,6 +73,16 @@ def is_compiled(decision: Decision, clients: int, *, sparse: bool) -> bool:
     return False
 
 
+def why_not(decision: Decision) -> str:
+    """Return why the clients of a call are run client by client, where they are."""
+    match decision:
+        case No(reason):
+            return reason
+        case From(least):
+            return f"there are fewer than {least} of them"
+    return ""
+
+
 def in_words(decision: Decision, clients: int | None, *, may_be_sparse: bool) -> str:
     """Return what the plan says, for a number of clients if there is one."""
     match decision:

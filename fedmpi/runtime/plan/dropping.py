@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmpi.language.errors import Report
 
 POLICIES = ("raise", "drop")
 
 
-@dataclass(frozen=True)
-class ClientErrors:
+class ClientErrors(NamedTuple):
     """Whether clients that fail are dropped, and how many must be left."""
 
     drop: bool = False

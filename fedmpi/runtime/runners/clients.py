@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmpi.local.status import NO_CLIENT, NOW
 from fedmpi.runtime.runners.each import Each
 from fedmpi.runtime.runners.fused import Fused
 from fedmpi.runtime.runners.one_by_one import explain
@@ -15,6 +16,7 @@ RUNNERS: tuple[Runner, ...] = (Fused(), Each())
 
 def run_clients(call: CallState, number: int, part: int = WHOLE) -> Work:
     """Run this rank's clients of a stage; a client that fails raises `ClientError`."""
+    call.clock.to("local")
     work = Work(call, number, part)
     for node in work.stage.shared:
         call.values[node] = call.program.checked(node, call.server_value(node))  # the same for all clients
@@ -27,4 +29,5 @@ def run_clients(call: CallState, number: int, part: int = WHOLE) -> Work:
         explain(work)
     if work.sums is not None:
         work.check_finite(work.sums)
+    NOW.client = NO_CLIENT
     return work

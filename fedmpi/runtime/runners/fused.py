@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmpi.local.columns.taking import take
-from fedmpi.local.computations.bodies import CLIENT, PROGRESS, STEP, note_progress
+from fedmpi.local.computations.bodies import CLIENT, STEP, note_progress
 from fedmpi.runtime.plan.decision import is_compiled
 from fedmpi.runtime.plan.folding import numbered
 from fedmpi.runtime.runners.work import Work
@@ -30,11 +30,11 @@ class Fused:
         loop = call.program.loop(work.number, forms, work.part, speaks=call.comm.rank == call.hosts[0])
         if loop is None:
             return False
-        progress = np.full(PROGRESS, -1, dtype=np.int64)
+        progress = work.progress
         state = work.sums.state if work.sums is not None else call.program.no_sums.state
         blocks = numbered(call.blocks[call.mine]) if stage.folds else np.zeros(len(call.mine), np.int64)
         data = [(call.values[node], call.positions[node]) for node in stage.columns]
-        failed = np.zeros(len(call.mine), np.uint8)
+        failed = np.zeros(len(call.mine) if stage.drops else 0, np.uint8)
         try:
             wide, kept, states = loop.run(progress, state, blocks, data, call.values.__getitem__, failed)
         except Exception as error:
@@ -47,7 +47,7 @@ class Fused:
             work.sums.grown(wide)
         for node, column in zip(loop.kept, kept, strict=True):
             call.values[node], call.positions[node] = column, np.arange(column.count)
-        if failed.any():
+        if stage.drops and failed.any():
             work.leave_out(np.flatnonzero(failed))
             lasting = np.unique(blocks[failed == 0])
             states = [take(column, lasting) for column in states]  # of blocks that have clients left

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmpi.language.operators.table import Lowering
 from fedmpi.local.columns.column import Column, pack
+from fedmpi.local.computations.bodies import CLIENT
 from fedmpi.local.loops.functions import concrete
 from fedmpi.local.loops.writer import Parts
 from fedmpi.local.sums.weights import check_weight
@@ -41,6 +42,7 @@ class OneByOne:
     def compute(self, position: int) -> Computed:
         """Do all of a client's work that may fail, and change nothing; raise `Work.failed` of what does."""
         values, work = ClientValues(self.call, position), self.work
+        work.progress[CLIENT] = position
         for node, act in self.steps:
             try:
                 values.local[node] = self.call.program.checked(node, act(values))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
+import numpy as np
+
 from fedmpi.local.attributes import attributes_of
+from fedmpi.local.computations.bodies import CLIENT, PROGRESS
+from fedmpi.local.status import NOW
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.failures import ClientError
 from fedmpi.runtime.plan.nodes import Node
@@ -17,10 +21,10 @@ class Work:
     """The clients of stage ``number`` of a call, on this rank, and what comes of them.
 
     Afterwards ``sums`` holds the sums of what they send up; or, while the type leaves sizes open, ``members`` holds
-    what the sums are of, client by client.  Clients that failed are ``dropped``, where the stage leaves such out.
-    ``states`` holds for each fold of the stage the states of the rank's
+    what the sums are of, client by client.  ``states`` holds for each fold of the stage the states of the rank's
     blocks, ascending; where the clients of a block are on several ranks it holds nothing, and what is folded is kept.
-    ``part`` is that of the stage, `FOLDS` or found here.
+    ``dropped`` says which clients failed and why, where the stage leaves such out.  ``part`` is that of the stage,
+    `FOLDS` or found here.
     """
 
     def __init__(self, call: CallState, number: int, part: int = WHOLE) -> None:
@@ -34,6 +38,8 @@ class Work:
         self.states: dict[Node, Any] = {}
         self.dropped: dict[int, str] = {}  # positions of clients that failed and are left out, and why
         self.unexplained: list[int] = []  # such positions of which it is not known why
+        self.progress = np.full(PROGRESS, -1, dtype=np.int64)  # how far the clients are; see `bodies`
+        NOW.client, NOW.clients = self.progress[CLIENT : CLIENT + 1], len(call.mine)
         self.numbers = call.mine  # the numbers of the rank's clients, by their positions in the sums' notes
 
     def leave_out(self, positions: Any) -> None:
@@ -81,7 +87,8 @@ class Runner(Protocol):
 
     A client counts whole or not at all.  It is *computed* first: all steps, the weights and limits of its terms, the
     next states of the folds; any of this may fail, which raises `Work.failed`, of the rank's clients for the first that
-    fails.  Then it is *committed*, which cannot fail: its terms are added to ``work.sums`` (or kept in
+    fails; where ``stage.drops``, such a client is entered in ``work.dropped`` with the error's ``reason``, and the
+    others go on.  Then it is *committed*, which cannot fail: its terms are added to ``work.sums`` (or kept in
     ``work.members``), the states of ``work.folds`` are its own.  What the stage keeps goes into the call's ``values``
     and ``positions``, the states of blocks into ``work.states``, where the rank has no clients too.  A runner in Python
     has `one_by_one` for all of this.

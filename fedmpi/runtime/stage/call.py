@@ -18,6 +18,7 @@ from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.plan.dropping import Dropped
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
+from fedmpi.runtime.reports import Clock
 from fedmpi.runtime.stage.limits import limits_of
 from fedmpi.runtime.stage.nonfinite import Found
 from fedmpi.runtime.stage.program import Program
@@ -49,6 +50,9 @@ class CallState(Round):
         self.not_finite: Found = []  # on rank 0
         self.blocks: Rows = NO_ROWS  # of all clients, where the program folds them
         self.blocks_are_whole = True
+        self.clock = Clock()
+        self.bytes_broadcast, self.sent_before = 0, comm.sent
+        self.uncompiled: list[tuple[int, str]] = []  # stages whose clients are run client by client, and why
         self.dropped: list[Dropped] = []  # clients that were left out, in the order of stages and clients
 
     @property

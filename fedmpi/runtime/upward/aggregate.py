@@ -54,6 +54,7 @@ def _fold_together(call: CallState, number: int) -> dict[Node, Any]:
         there.values[node], there.positions[node] = moved(comm, kept, there.owner).as_type(node.member)
     work = call.attempt(functools.partial(run_clients, there, number, FOLDS))
     call.agree()
+    call.clock.to("reduce")
     return work.states  # type: ignore[no-any-return]
 
 
