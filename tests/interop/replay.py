@@ -11,6 +11,7 @@ from fedmpi.language.operators.arithmetic import OPERATORS
 from fedmpi.language.tree.expressions import Apply, Block, Call, Lambda, Literal, Local, Ref, Select, Struct
 
 ARITHMETIC = {name for name in OPERATORS if not name.startswith(("federated_", "sequence_"))}
+OURS_ALONE = {"federated_secure_modular_sum", "federated_collect", "federated_client_index"}
 PLACEMENTS = {fm.CLIENTS: fl.CLIENTS, fm.SERVER: fl.SERVER}
 
 
@@ -57,7 +58,7 @@ def value_of(expr, names):
 
 def applied(expr, names):
     op, arguments = expr.op, expr.args
-    if op in ARITHMETIC or op in ("federated_secure_modular_sum", "federated_collect"):  # there is no such thing there
+    if op in ARITHMETIC or op in OURS_ALONE:
         return bridge.wrap(as_function(expr))(*[value_of(argument, names) for argument in arguments])
     if op in ("federated_value", "federated_eval"):
         return getattr(fl, op)(function(arguments[0], names), PLACEMENTS[expr.type.placement])
@@ -69,6 +70,8 @@ def applied(expr, names):
 
 def as_function(expr):
     """Return a computation of fedmpi that applies an operator to its parameters."""
+    if not expr.args:
+        return fm.Computation(Lambda(None, expr, fm.FunctionType(None, expr.type)))
     if len(expr.args) == 1:  # a struct of one would be taken for its element
         (argument,) = expr.args
         body = Apply(expr.op, (Ref("p", argument.type),), expr.type)

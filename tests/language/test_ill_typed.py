@@ -290,7 +290,7 @@ def test_all_operators_are_written_and_broken():
                     seen.setdefault(operator, set()).add(how.__name__)
             return super().call(operator, *args)
 
-    @settings(deadline=None, max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data):
         write(data.draw, Counter, steps=8)

@@ -46,7 +46,16 @@ def total(m):
     return found
 
 
+def rebound(a, b):
+    before = a
+    a += b
+    a *= 2
+    a -= before
+    return before, a
+
+
 ANY = {
+    "rebound": rebound,
     "sum": lambda a, b: a + b,
     "difference": lambda a, b: a - b,
     "product": lambda a, b: a * b,
@@ -60,14 +69,27 @@ OF_ONE_DTYPE = {
     "back": lambda a, b: fm.model.unflatten(fm.model.flatten(a) + fm.model.flatten(b), b),
     "mapped": lambda a, b: fm.model.map(multiply, a, b),
 }
+
+
+def divided(a, b):
+    a /= b
+    return a
+
+
 FLOATS = {
+    "divided": divided,
     "quotient": lambda a, b: a / b,
     "half": lambda a, b: 0.5 * a + a / 3.0 - (1 - b),
     "clipped": lambda a, b: a * (1 / max(fm.model.norm(a), F32(1))),
     "dot": lambda a, b: fm.model.dot(a, b),
 }
 CASES = [
-    *((t, n, f) for t in (WIDE, FEW, WHOLE, MIXED) for n, f in ANY.items() if (t, n) != (MIXED, "scaled")),
+    *(
+        (t, n, f)
+        for t in (WIDE, FEW, WHOLE, MIXED)
+        for n, f in ANY.items()
+        if t is not MIXED or n not in ("scaled", "rebound")
+    ),
     *((t, n, f) for t in (WIDE, FEW, WHOLE) for n, f in OF_ONE_DTYPE.items()),
     *((t, n, f) for t in (WIDE, FEW) for n, f in FLOATS.items()),
     (WIDE, "leaves", lambda a, b: total(a)),

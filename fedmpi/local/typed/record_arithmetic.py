@@ -218,10 +218,12 @@ def _binary(name: str, symbol: Any) -> None:
         return text.made(_arithmetic(text, name, ("left", left), ("right", right), int(not is_struct(left))))
 
 
-for _name, _symbol in (
-    ("add", operator.add), ("subtract", operator.sub), ("multiply", operator.mul), ("divide", operator.truediv)
+for _name, *_symbols in (
+    ("add", operator.add, operator.iadd), ("subtract", operator.sub, operator.isub),
+    ("multiply", operator.mul, operator.imul), ("divide", operator.truediv, operator.itruediv),
 ):  # fmt: skip
-    _binary(_name, _symbol)
+    for _symbol in _symbols:  # a struct is a value: += binds the name to a new one, as in Python
+        _binary(_name, _symbol)
 
 
 @overload(operator.neg, strict=False, jit_options=OPTIONS)
