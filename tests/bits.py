@@ -33,7 +33,9 @@ def results_of_programs():
     for number in range(PROGRAMS):
         data = np.random.default_rng(number).bytes(150 + number % 500)
         program, argument, clients = program_of(data)
-        fm.set_default_context(fm.MpiContext(num_clients=clients, fuse=True if number % COMPILED == 0 else None))
+        fm.set_default_context(
+            fm.MpiContext(num_clients=clients, fuse=True if number % COMPILED == 0 else None, on_client_error="drop")
+        )
         try:
             program(argument)
             yield None

@@ -120,6 +120,7 @@ class Writer:
                 self.eval,
                 self.select,
                 self.index,
+                self.failing,
             ]
         )
         grown = grow()
@@ -235,6 +236,9 @@ class Writer:
 
     def index(self):
         return fm.federated_client_index()
+
+    def failing(self):
+        return fm.federated_map(fragile(2 + self.draw.below(6)), fm.federated_client_index())
 
     def secure(self):
         value = self.pick(lambda t: at(t, fm.CLIENTS) and all(kind(e.dtype) == "int" for e in leaves(t)))
@@ -368,6 +372,19 @@ def good_weight(member):
     """Return a function that makes 0 of numbers which are no weights."""
     zero = member.dtype.type(0)
     return fm.numba_computation(lambda x: x if 0 <= x < 100 else zero, member)
+
+
+@functools.cache
+def fragile(period):
+    """Return a function of a client's index that fails at some clients."""
+
+    @fm.numba_computation(np.int64, result=np.int32)
+    def body(index):
+        if index % period == 1:
+            raise ValueError("one of those that fail")
+        return np.int32(index)
+
+    return body
 
 
 def remainder(x):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def _numba(
 
 def _donated(donate: str | Sequence[str], body: NumbaBody, where: str) -> frozenset[int]:
     """Return the positions of the parameters that a body may write into."""
-    names = [donate] if isinstance(donate, str) else list(donate)
+    names = [donate] if isinstance(donate, str) or not isinstance(donate, Iterable) else list(donate)
     positions = []
     for name in names:
         if name not in body.parameters:

@@ -215,10 +215,9 @@ def full(n: int, value: Any, type_: Any) -> ClientData:
     """
     who = "client_data.full"
     member = member_type(type_, who)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise TypeError(str(Report.here(f"n must be a number of clients, found {n!r}", who=who)))
+    n = _number(n, who)
     comm, ranks = _here()
-    owner = assign_evenly(np.ones(int(n), np.int64), blocks_of(int(n)), ranks)
+    owner = assign_evenly(np.ones(n, np.int64), blocks_of(n), ranks)
 
     def packed() -> Column:
         try:
@@ -227,11 +226,11 @@ def full(n: int, value: Any, type_: Any) -> ClientData:
             raise refuse(who, error.inside("value")) from None
 
     if comm is None:
-        return ClientData(member, owner, 0, packed(), np.zeros(int(n), np.int64))
+        return ClientData(member, owner, 0, packed(), np.zeros(n, np.int64))
     with Round(comm, who) as step:
         column = step.attempt(packed)
         given = [alike.of_value(("value",), column[0], member)] if column is not None and comm.size > 1 else []
-        step.check_in(f"{who} of {member}", int(n), given)
+        step.check_in(f"{who} of {member}", n, given)
         step.agree()
     mine = np.zeros(int((owner == comm.rank).sum()), np.int64)
     return ClientData(member, owner, comm.rank, column, mine, ranks=comm.ranks, source=step.number)
@@ -246,10 +245,11 @@ def from_blocks(blocks: Iterable[ClientBlock] | None, n: int, type_: Any) -> Cli
     who = "client_data.from_blocks"
     member = member_type(type_, who)
     comm, ranks = _here()
+    n = _number(n, who)
     owner = assign_evenly(np.ones(n, np.int64), blocks_of(n), ranks)
-    given = _checked(iter(blocks if blocks is not None and (comm is None or comm.is_server) else ()), member, n)
+    given = _checked(blocks if comm is None or comm.is_server else (), member, n)
     if comm is None or comm.size == 1:
-        columns = [Column(member, block.count, block.arrays) for block in given]
+        columns = [Column(member, block.count, tuple(a.copy() for a in block.arrays)) for block in given]
         column = joined(member, columns or [pack(member, [])])
         return ClientData(member, owner, 0, column, ranks=None if comm is None else comm.ranks)
     columns = [pack(member, [])]
@@ -261,9 +261,18 @@ def from_blocks(blocks: Iterable[ClientBlock] | None, n: int, type_: Any) -> Cli
     )  # fmt: skip
 
 
-def _checked(blocks: Iterator[ClientBlock], type_: Type, n: int) -> Iterator[ClientBlock]:
+def _number(n: Any, who: str) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise TypeError(str(Report.here(f"n must be a number of clients, found {n!r}", who=who)))
+    return int(n)
+
+
+def _checked(blocks: Any, type_: Type, n: int) -> Iterator[ClientBlock]:
     """Yield blocks that follow each other, of a type, and of all clients."""
     at = 0
+    if not isinstance(blocks, Iterable):
+        text = f"blocks must be those of ClientData.blocks(), found {blocks!r}"
+        raise TypeError(str(Report.here(text, who="client_data.from_blocks")))
     for block in blocks:
         if not isinstance(block, ClientBlock) or (block.type is not type_ and not type_.is_assignable_from(block.type)):
             found = block.type if isinstance(block, ClientBlock) else type(block).__name__
@@ -273,11 +282,29 @@ def _checked(blocks: Iterator[ClientBlock], type_: Type, n: int) -> Iterator[Cli
         if block.start != at or at + block.count > n:
             text = f"blocks must be of all {n} clients in order: after client {at} comes a block from {block.start} on"
             raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
+        _check_arrays(block, type_)
         at += block.count
         yield block
     if at != n:
         text = f"blocks must be of all {n} clients, found {at}"
         raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
+
+
+def _check_arrays(block: ClientBlock, type_: Type) -> None:
+    formats = slot_formats(type_)
+    if len(block.arrays) != len(formats):
+        text = (
+            f"a block of {type_} must have {len(formats)} array{'s' * (len(formats) != 1)}, found {len(block.arrays)}"
+        )
+        raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
+    for array, (dtype, inner) in zip(block.arrays, formats, strict=True):
+        wanted = (block.count, *inner) if is_fixed(type_) else array.shape
+        if array.dtype != dtype or array.shape != wanted:
+            names = [
+                f"{d.name}[{','.join(map(str, shape))}]" for d, shape in ((dtype, wanted), (array.dtype, array.shape))
+            ]
+            text = f"an array of the block from client {block.start} on must be {names[0]}, found {names[1]}"
+            raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
 
 
 def _dealt(

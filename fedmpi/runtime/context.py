@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tracing.default_context import Installable, current_context
 from fedmpi.language.tree.expressions import Local
@@ -24,7 +22,7 @@ from fedmpi.local.loops.functions import concrete, local_function
 from fedmpi.local.loops.writer import Parts
 from fedmpi.runtime import reports, watch
 from fedmpi.runtime.arguments import replicate as replication
-from fedmpi.runtime.arguments.checks import check, check_ranks_known, parts_of
+from fedmpi.runtime.arguments.checks import check, check_ranks_known, checked_count, parts_of
 from fedmpi.runtime.arguments.from_arrays import NAME, from_arrays
 from fedmpi.runtime.arguments.ownership import hosts
 from fedmpi.runtime.arguments.placeholder import Placeholder
@@ -84,16 +82,13 @@ class MpiContext(Installable):
         _check_choice("reduction", reduction, MODES)
         _check_choice("nonfinite", nonfinite, NONFINITE)
         _check_choice("fuse", fuse, (None, True, False))
-        count = num_clients is None or (isinstance(num_clients, int | np.integer) and num_clients >= 0)
-        if not count or isinstance(num_clients, bool):
-            raise ValueError(f"MpiContext: num_clients must be a number of clients or None, found {num_clients!r}")
         self._given = comm
         self._comm: Communicator | None = None
         self.server_trains = server_trains
         self.reduction, self.nonfinite, self.fuse = reduction, nonfinite, fuse
         self.client_errors = checked("MpiContext", on_client_error, minimum_reports)
         self.on_report = reports.checked_callback("MpiContext", on_report)
-        self.num_clients = None if num_clients is None else int(num_clients)
+        self.num_clients = checked_count("MpiContext", num_clients)
         self._placed: dict[Computation, bool] = {}
         self._local: dict[Any, Callable[[Any], Any]] = {}
         self._programs: dict[Any, Program] = {}

@@ -38,7 +38,7 @@ from fedmpi.runtime.collective import alike, failures
 from fedmpi.runtime.collective.header import UNKNOWN
 from fedmpi.runtime.collective.rounds import NOTHING, Words
 from fedmpi.runtime.plan.decision import No, Yes, is_compiled, why_not
-from fedmpi.runtime.plan.dropping import Dropped
+from fedmpi.runtime.plan.dropping import Dropped, too_few
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, homes_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
@@ -48,7 +48,7 @@ from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage import debug_mode as debugging
 from fedmpi.runtime.stage.call import CallState
 from fedmpi.runtime.stage.nonfinite import tell
-from fedmpi.runtime.stage.program import refusal
+from fedmpi.runtime.stage.program import refusal, wants_of
 from fedmpi.runtime.upward.aggregate import aggregate
 from fedmpi.runtime.upward.collect import collect
 from fedmpi.runtime.upward.reduce import reduce
@@ -163,6 +163,7 @@ class Execution(CallState):
             self.positions[self.plan.indices] = np.arange(len(mine))
         if self.comm.size > 1:
             self.given = list(self.given_alike(at_clients, loads))
+        self.packed = [value for _, _, value in at_clients if isinstance(value, ClientData)]
         for node, path, value in at_clients:
             if isinstance(value, ClientData):
                 if value.owner is not self.owner and not np.array_equal(value.owner, self.owner):
@@ -247,6 +248,9 @@ class Execution(CallState):
                 f"{self.name}: the number of clients is not known: no argument at the clients tells it; "
                 "say it with fm.set_default_context(fm.MpiContext(num_clients=…))"
             )
+        minimum = self.program.options.errors.minimum
+        if self.num_clients is not None and self.num_clients < minimum:
+            raise too_few(self.name, self.num_clients, [], minimum)
         if self.num_clients == 0 and wants:
             raise ValueError(f"{self.name}: {wants}")
         for stage in self.program.stages:
@@ -354,19 +358,18 @@ class Execution(CallState):
         self.num_clients = len(self.owner)
         if self.program.folds:
             self.blocks = np.unique(self.blocks[keep], return_inverse=True)[1]
-        self.check_reports()
+        self.check_reports(number)
 
-    def check_reports(self) -> None:
-        """Refuse to go on with fewer clients than are wanted."""
-        first, wanted = self.dropped[0], max(self.program.options.errors.minimum, bool(self.program.wants))
-        if (self.num_clients or 0) >= wanted:
+    def check_reports(self, number: int) -> None:
+        """Refuse to go on after a stage with fewer clients than are wanted."""
+        left, minimum = self.num_clients or 0, self.program.options.errors.minimum
+        wants = "" if left else wants_of(self.plan.stages[number:])
+        if left >= minimum and not wants:
             return
         self.agreed = True  # every rank sees the same
-        why = f"client {first.client}: {first.reason.partition(chr(10))[0]}"
-        if not self.num_clients and self.program.wants:
-            raise ValueError(f"{self.name}: {self.program.wants}: all {len(self.dropped)} failed, first {why}")
-        left = f"{self.num_clients} of {(self.num_clients or 0) + len(self.dropped)} clients are left"
-        raise RuntimeError(f"{self.name}: {left}, minimum_reports={wanted} are wanted; the first that failed is {why}")
+        if left < minimum:
+            raise too_few(self.name, left + len(self.dropped), self.dropped, minimum)
+        raise ValueError(f"{self.name}: {wants}: all {len(self.dropped)} failed, first {self.dropped[0]}")
 
     def refuse(self, number: int) -> None:
         """Let all ranks know that Numba refused the loop of a stage, and say so once."""
@@ -404,7 +407,8 @@ class Execution(CallState):
 
     def kept(self, type_: Type, column: Column, positions: Rows | None = None) -> ClientData:
         """Return values of this rank's clients as those of the call's clients."""
-        ranks, source = self.comm.ranks, self.number
+        versions = (v for data in self.packed for v in data.versions if v.store.has_arrays_of(column))
         return ClientData(
-            type_, self.owner, self.comm.rank, column, positions, cohort=self.cohort, ranks=ranks, source=source
-        )
+            type_, self.owner, self.comm.rank, column, positions, cohort=self.cohort, ranks=self.comm.ranks,
+            source=self.number, keeps=tuple(dict.fromkeys(versions)),
+        )  # fmt: skip

@@ -24,7 +24,15 @@ from fedmpi.local.columns.client_data import ClientData, Indices
 from fedmpi.local.columns.column import pack
 from fedmpi.local.columns.values import ArgumentError, present
 from fedmpi.runtime import reports, watch
-from fedmpi.runtime.arguments.checks import check, client_count, common_cohort, common_count, label, parts_of
+from fedmpi.runtime.arguments.checks import (
+    check,
+    checked_count,
+    client_count,
+    common_cohort,
+    common_count,
+    label,
+    parts_of,
+)
 from fedmpi.runtime.collective import failures
 from fedmpi.runtime.collective.failures import refuse
 from fedmpi.runtime.plan.dropping import checked, policy_here
@@ -49,7 +57,7 @@ class ReferenceContext(Installable):
     ) -> None:  # fmt: skip
         if nonfinite not in NONFINITE:
             raise ValueError(f"ReferenceContext: nonfinite must be 'propagate' or 'raise', found {nonfinite!r}")
-        self.num_clients, self.nonfinite = num_clients, nonfinite
+        self.num_clients, self.nonfinite = checked_count("ReferenceContext", num_clients), nonfinite
         self.client_errors = checked("ReferenceContext", on_client_error, minimum_reports)
         self.on_report = reports.checked_callback("ReferenceContext", on_report)
         self._placed_calls = 0

@@ -20,7 +20,7 @@ from fedmpi.local.loops.interpret import Interpreter
 from fedmpi.local.sums.weights import check_weight
 from fedmpi.runtime import reference_sums
 from fedmpi.runtime.collective import failures
-from fedmpi.runtime.plan.dropping import ClientErrors, Dropped
+from fedmpi.runtime.plan.dropping import ClientErrors, Dropped, too_few
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.stage import debug_mode as debug_checks
 from fedmpi.runtime.stage.limits import limits_of
@@ -66,7 +66,7 @@ class ReferenceSemantics(Interpreter):
         self.order: tuple[Node, ...] = ()
         self.at = self.stage = 0
         self.gone: dict[int, int] = {}
-        self.dropped: list[Dropped] = []
+        self.reasons: dict[int, str] = {}
 
     def run(self, computation: Computation, value: Any, order: tuple[Node, ...], errors: ClientErrors) -> Any:
         """Return the computation's result; where clients that fail are left out, begin again without the next of them.
@@ -75,20 +75,34 @@ class ReferenceSemantics(Interpreter):
         from which on a client that fails takes no part.
         """
         self.order, self.drops = order, errors.drop
+        self.check_reports(errors.minimum)
         while True:
             self.at, self.not_finite = 0, []
             try:
                 returned = self.invoke(evaluate(computation.expression, {}, self), value)
             except _LeftOut as left:
-                self.gone[left.client] = left.stage
-                self.dropped.append(Dropped(self.index_of(left.client), left.stage, left.reason))
-                if (self.clients or 0) - len(self.gone) < errors.minimum:
-                    self.told = RuntimeError(f"{self.name}: fewer than minimum_reports={errors.minimum} are left")
-                    raise self.told from None
+                self.gone[left.client], self.reasons[left.client] = left.stage, left.reason
+            except Exception:
+                self.check_reports(errors.minimum)
+                raise
             else:
+                self.check_reports(errors.minimum)
                 self.stage = len(order) + 1  # after all of them
-                self.dropped.sort(key=lambda each: (each.stage, each.client))
                 return returned
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """The clients that were left out, in the order of stages and clients."""
+        found = sorted((stage, client) for client, stage in self.gone.items())
+        return [Dropped(self.index_of(client), stage, self.reasons[client]) for stage, client in found]
+
+    def check_reports(self, minimum: int) -> None:
+        """Refuse to go on with fewer clients than are wanted, after the first stage after which it is so."""
+        for stage in (-1, *sorted(set(self.gone.values()))):
+            gone = [each for each in self.dropped if each.stage <= stage]
+            if self.clients is not None and self.clients - len(gone) < minimum:
+                self.told = too_few(self.name, self.clients, gone, minimum)
+                raise self.told from None
 
     def index_of(self, client: int) -> int:
         return client if self.cohort is None else int(self.cohort[client])

@@ -9,6 +9,7 @@ import pytest
 
 import fedmpi as fm
 from fedmpi.local.columns.comparing import difference
+from tests.programs import assert_same
 
 F32 = np.float32
 fc = fm.federated_computation
@@ -264,3 +265,104 @@ def test_the_tutorials_kernel_in_place():
             results.append(context.invoke(rounds(donate), (start, data)))
     assert all(difference(result, results[0]) == "" for result in results)
     assert np.array_equal(results[0][1]["weights"], start["weights"])
+
+
+MODEL2 = fm.to_type({"w": (np.float32, [2]), "b": (np.float32, [2])})
+VECTOR = fm.to_type((np.float32, [None]))
+
+
+@fm.numba_computation(MODEL2, MODEL2, donate="a")
+def pull(a, b):
+    a.w[:] *= np.float32(2)
+    a.w[:] += b.w
+    return a
+
+
+@fm.numba_computation(VECTOR, VECTOR, donate=["p", "q"], result=VECTOR)
+def fill(p, q):
+    p[:] = 1
+    q[:] += p
+    return q
+
+
+@fm.numba_computation({"a": VECTOR, "b": VECTOR}, donate="o", result=VECTOR)
+def inside(o):
+    o.a[:] *= 2
+    return o.a + o.b
+
+
+def twice(x):
+    n, k, m = x * np.float32(3), x * np.float32(3), x * np.float32(2)
+    return fill(n, n), fill(k, k[:]), inside({"a": m, "b": m})
+
+
+def overlapping(x):
+    n, k = x * np.float32(2), x * np.float32(2)
+    return fill(n[1:], n[:-1]), fill(k[::-1], k)
+
+
+def whole_twice(m):
+    n = m * 2
+    return pull(n, n)
+
+
+@pytest.mark.parametrize(
+    ("body", "type_"), [(twice, VECTOR), (whole_twice, MODEL2), (lambda m: pull(m, m), MODEL2)], ids=str
+)
+def test_what_is_given_twice_is_copied(body, type_):
+    """An argument that shares memory with another one of the call: the numbers are those of copies."""
+    donated = {"donate": "m"} if type_ is MODEL2 else {}
+    given = (
+        np.arange(1, 5, dtype=np.float32)
+        if type_ is VECTOR
+        else {"w": np.ones(2, np.float32), "b": np.ones(2, np.float32)}
+    )
+    computation = fm.numba_computation(body, type_, **donated)
+    found = computation(given)
+    with fm.debug():
+        assert_same(found, fm.numba_computation(body, type_, **donated)(given))
+
+
+def test_slices_that_overlap_are_copied():
+    found = fm.numba_computation(overlapping, VECTOR)(np.arange(4, dtype=np.float32))
+    for each, wanted in zip(found, ([1, 3, 5], [1, 3, 5, 7]), strict=True):
+        np.testing.assert_array_equal(each, np.float32(wanted))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [lambda m, _: pull(m, m), lambda m, _: (lambda n: pull(n, n))(m * 2.0), lambda m, _: pull(m, m * 2.0)],
+    ids=["the state twice", "a temporary twice", "once"],
+)
+def test_a_state_given_twice_is_copied(step):
+    step = fm.federated_computation(step, MODEL2, np.float32)
+    run = fm.federated_computation(
+        lambda m, data: fm.sequence_reduce(data, m, step), MODEL2, fm.SequenceType(np.float32)
+    )
+    given = {"w": np.ones(2, np.float32), "b": np.ones(2, np.float32)}
+    found = run(given, [0.0, 0.0])
+    with fm.debug():
+        assert_same(run(given, [0.0, 0.0]), found)
+
+
+def added_into(a, b):
+    a *= 2
+    a += b
+
+
+@fm.kernel(added_into, writes="a")
+def add_into(a, b):
+    for i in range(len(a)):
+        a[i] *= 2
+    for i in range(len(a)):
+        a[i] += b[i]
+
+
+@fm.kernel(lambda a, b: a * 2 + b, in_place=add_into)
+def add(a, b):
+    return a * 2 + b
+
+
+def test_a_kernel_given_one_array_twice_gets_a_copy():
+    body = fm.numba_computation(lambda m: add(m, m), (np.float32, [4]), donate="m")
+    np.testing.assert_array_equal(body(np.arange(4, dtype=np.float32)), np.float32([0, 3, 6, 9]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections import OrderedDict
 
@@ -235,3 +236,81 @@ def test_a_folder(comm, tmp_path_factory):
         assert [len(v) for v in found] == [1, 2, 3, 4, 5]
     with pytest.raises(fm.data.DataError, match="there is no folder"):
         fm.data.folder(own, np.load)
+
+
+def test_an_argument_that_is_returned_keeps_its_rows(comm):
+    """What a call returns untouched is in the store of its argument: nobody writes there while it lives."""
+    at = fm.type_at_clients(np.int32)
+    add = fm.numba_computation(lambda s: s + 1, np.int32)
+
+    @fm.federated_computation(at)
+    def step(x):
+        return fm.federated_map(add, x), x
+
+    states, kept = fm.client_data.full(3, 0, at), []
+    for _ in range(6):
+        new, old = step.resident(states)
+        kept.append((old, step.resident(old)[1].select([2, 0])))
+        states = states.updated(new)
+    for number, (old, cohort) in enumerate(kept):
+        if comm.rank == 0:
+            assert fm.gather(old) == [number] * 3
+            assert fm.gather(cohort) == [number] * 2
+        else:
+            fm.gather(old), fm.gather(cohort)
+
+
+@pytest.mark.parametrize("storage", ["auto", "bytes", "sparse", "dense"])
+@pytest.mark.parametrize("cohort", [[], [0], [1, 3]])
+def test_values_that_are_kept_as_bytes_are_updated(comm, storage, cohort):
+    """On ranks that have nobody in the cohort too."""
+    data = fm.client_data(
+        [np.full(8, k / 255, np.float32) for k in range(6)], fm.type_at_clients((np.float32, [8])), storage=storage
+    )
+    new = data.updated(data.select(cohort))
+    for value, wanted in zip(fm.gather(new), fm.gather(data), strict=True):
+        if comm.rank == 0:
+            np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda b: dataclasses.replace(b, arrays=(b.arrays[0].astype(np.float64),)), r"float32\[5,2\], found float64"),
+        (
+            lambda b: dataclasses.replace(b, arrays=(np.ones((5, 7), np.float32),)),
+            r"float32\[5,2\], found float32\[5,7\]",
+        ),
+        (
+            lambda b: dataclasses.replace(b, arrays=(np.ones((2, 2), np.float32),)),
+            r"float32\[5,2\], found float32\[2,2\]",
+        ),
+        (lambda b: dataclasses.replace(b, arrays=()), "1 array, found 0"),
+        (lambda b: 3, "found int"),
+    ],
+)
+def test_blocks_that_are_none_are_refused_on_all_ranks(comm, change, text):
+    at = fm.type_at_clients((np.float32, [2]))
+    (block,) = fm.client_data([np.full(2, k, np.float32) for k in range(5)], at).blocks(5)
+    block = change(block) if comm.rank == 0 else block
+    with pytest.raises((TypeError, ValueError), match=text):
+        fm.client_data.from_blocks([block], 5, at)
+    with pytest.raises(TypeError, match=r"blocks must be.*found 5" if comm.rank == 0 else "blocks must be"):
+        fm.client_data.from_blocks(5, 5, at)
+    for number in (5.0, True, -1):
+        with pytest.raises(TypeError, match="n must be a number of clients"):
+            fm.client_data.from_blocks([], number, at)
+
+
+def test_blocks_are_copied(comm):
+    at = fm.type_at_clients((np.float32, [2]))
+    (block,) = fm.client_data([np.full(2, k, np.float32) for k in range(5)], at).blocks(5)
+    array = np.ones((5, 2), np.float32)
+    data = fm.client_data.from_blocks([dataclasses.replace(block, arrays=(array,))], 5, at)
+    array[:] = 7
+    data = data.updated(data.select([1]))
+    array[:] = 8
+    if comm.rank == 0:
+        np.testing.assert_array_equal(np.array(fm.gather(data)), np.ones((5, 2)))
+    else:
+        fm.gather(data)

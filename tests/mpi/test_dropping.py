@@ -39,6 +39,14 @@ def careful(state, x):
 
 
 whole = fm.numba_computation(lambda x: I32(x), F32)
+first = fm.numba_computation(lambda x: x[0], (F32, [1]))
+
+
+@fm.numba_computation(F32, F32)
+def refuse(x, mean):
+    if mean > 1.5:
+        raise ValueError("not after this mean")
+    return x
 
 
 def one_stage(x):
@@ -149,12 +157,13 @@ def test_all_fail(comm, fuse):
 def test_too_few_are_left(comm, fuse):
     program = fc(one_stage, C)
     few = {"on_client_error": "drop", "minimum_reports": 9}
-    with pytest.raises(
-        RuntimeError, match=r"8 of 11 clients are left, minimum_reports=9 are wanted; .* is client 1: feder"
-    ):
-        fm.MpiContext(fuse=fuse, **few).invoke(program, VALUES)
-    with pytest.raises(RuntimeError, match="fewer than minimum_reports=9 are left"):
-        fm.ReferenceContext(**few).invoke(program, VALUES)
+    for context in (fm.MpiContext(fuse=fuse, **few), fm.ReferenceContext(**few)):
+        with pytest.raises(
+            RuntimeError, match=r"8 of 11 clients are left, minimum_reports=9 are wanted; .* is client 1: feder"
+        ):
+            context.invoke(program, VALUES)
+        with pytest.raises(RuntimeError, match=r"2 of 2 clients are left, minimum_reports=9 are wanted$"):
+            context.invoke(program, [1.0, 2.0])
     with fm.MpiContext(fuse=fuse):
         with fm.on_client_error("drop", minimum_reports=8):
             program(VALUES)
@@ -202,3 +211,31 @@ def test_options_that_are_none(comm, context):
         fm.on_client_error(None),
     ):
         pass
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_all_may_fail_after_a_mean(comm, fuse):
+    """What earlier stages have summed stays; a mean over nobody is an error only where it is still to be taken."""
+
+    @fc(fm.type_at_clients((F32, [1])))
+    def late(x):
+        mean = fm.federated_mean(fm.federated_map(first, x))
+        y = fm.federated_map(refuse, (fm.federated_map(first, x), fm.federated_broadcast(mean)))
+        return mean, fm.federated_sum(y)
+
+    for found in results(late, [[2.0], [4.0]]):
+        assert found == (3.0, 0.0)
+    assert len(fm.last_report().dropped) == 2
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_the_report_of_a_cohort_has_its_order(comm, fuse):
+    total = fc(lambda x: fm.federated_sum(fm.federated_map(positive, x)), C)
+    found = []
+    for context in (fm.MpiContext(fuse=fuse, on_client_error="drop"), fm.ReferenceContext(on_client_error="drop")):
+        if comm.size == 1 or isinstance(context, fm.MpiContext):
+            with context:
+                total(fm.client_data([1.0, -1.0, 2.0, -3.0, -4.0], C).select([4, 0, 3, 2, 1]))
+            found.append([each.client for each in fm.last_report().dropped])
+    assert found[0] == [4, 3, 1]
+    assert found[-1] == found[0]

@@ -54,12 +54,14 @@ class ClientData:
         ranks: object = None,
         source: int = 0,
         version: Version | None = None,
+        keeps: tuple[Version, ...] = (),
     ) -> None:
         self.type, self.owner, self.rank = type, owner, rank
         self.shared, self.rows = shared, rows
         self.cohort, self.ranks, self.source = cohort, ranks, source
         self._column = column
-        self._version = version  # kept: as long as it lives, nobody writes to its rows
+        self._version = version  # as long as it lives, nobody writes to its rows
+        self._keeps = keeps  # versions of other data that has some of the same rows
         if positions is None:
             if shared is None:
                 assert column is not None
@@ -67,6 +69,11 @@ class ClientData:
             else:
                 positions = self.mine if rows is None else rows[self.mine]
         self.positions = positions
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """What keeps the rows of this data, where they stand in a store in which others are written."""
+        return self._keeps if self._version is None else (self._version, *self._keeps)
 
     @property
     def indices(self) -> Indices:
@@ -279,7 +286,12 @@ class ClientData:
             cohort=cohort,
             ranks=self.ranks,
             source=self.source,
-            **{"shared": self.shared, "version": self._version if column is self._column else None, **changed},
+            **{
+                "shared": self.shared,
+                "version": self._version if column is self._column else None,
+                "keeps": self._keeps if column is self._column else (),
+                **changed,
+            },
         )
 
     def as_type(self, type_: Type) -> tuple[Column, Indices]:

@@ -258,10 +258,13 @@ def conformed_sequence(sequence: PackedSequence, element: Type) -> PackedSequenc
 
 
 def dense_rows(column: Column, rows: Any) -> list[Array]:
-    """Return copies of some rows of a column's arrays, of a type of known sizes, stored densely."""
+    """Return copies, to be written to, of some rows of a column's arrays, of a type of known sizes, stored densely."""
     formats = slot_formats(column.type)
     taken = [slot[rows] for slot in column.arrays]
-    return [a if a.dtype == dtype else widen(a, dtype) for a, (dtype, _) in zip(taken, formats, strict=True)]
+    copies = [a if a.dtype == dtype else widen(a, dtype) for a, (dtype, _) in zip(taken, formats, strict=True)]
+    for array in copies:
+        array.flags.writeable = True
+    return copies
 
 
 def dense_sequence(sequence: PackedSequence) -> PackedSequence:

@@ -62,6 +62,11 @@ class RowStore:
         self.users = np.concatenate([self.users, np.zeros(size - old, np.int32)])
         self._free.extend(range(size - 1, old - 1, -1))
 
+    def has_arrays_of(self, column: Column) -> bool:
+        """Tell whether a column has memory that is written to when a row is used again."""
+        theirs = [array for array in column.arrays if isinstance(array, np.ndarray)]
+        return any(np.may_share_memory(array, own) for array in theirs for own in self.arrays)
+
     def column(self) -> Column:
         """Return the arrays as a column, read-only."""
         views = []

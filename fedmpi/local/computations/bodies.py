@@ -203,8 +203,11 @@ def typed_dispatcher(body: NumbaBody) -> Any:
     for position, (name, part) in enumerate(zip(body.parameters, parameter_types(body), strict=True)):
         scope[f"{own}type{position}"] = token_of(part, f"{body.name}: parameter {name}")
         # By keyword where functools.partial gave keywords: these may stand before.
-        taken = "lent" if position in body.donated else "accept"
-        arguments.append(f"{name}={own}{taken}({name}, {own}type{position})")
+        if position in body.donated:
+            others = "".join(f"{other}, " for other in body.parameters if other != name)
+            arguments.append(f"{name}={own}lent({name}, {own}type{position}, ({others}))")
+        else:
+            arguments.append(f"{name}={own}accept({name}, {own}type{position})")
     for name, value in body.keywords.items():
         scope[f"{own}keyword_{name}"] = value
         arguments.append(f"{name}={own}keyword_{name}")

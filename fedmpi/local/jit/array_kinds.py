@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
+from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.numba_parts.lowering import impl_ret_borrowed, lower_cast
 
 
@@ -64,6 +65,17 @@ def as_owned(typing: Any, array: Any) -> Any:
 
 
 @intrinsic
+def address(typing: Any, array: Any) -> Any:
+    """Return where an array's memory begins."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.intp))
+
+    return types.intp(array), generate
+
+
+@intrinsic
 def read_only(typing: Any, array: Any) -> Any:
     """Return an array as a read-only one."""
 
@@ -71,3 +83,29 @@ def read_only(typing: Any, array: Any) -> Any:
         return impl_ret_borrowed(context, builder, sig.return_type, args[0])
 
     return array.copy(readonly=True)(array), generate
+
+
+def reach(array: Any) -> tuple[int, int]:
+    """Return where an array's memory begins, and where it ends."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(reach, strict=False, jit_options=OPTIONS)
+def _reach(array: Any) -> Any:
+    if array.layout in "CF":
+
+        def contiguous(array: Any) -> Any:
+            start = address(array)
+            return start, start + array.size * array.itemsize
+
+        return contiguous
+
+    def strided(array: Any) -> Any:
+        start = end = address(array)
+        if array.size == 0:
+            return start, end
+        for size, stride in zip(array.shape, array.strides):  # noqa: B905  # Numba has no strict
+            start, end = start + min((size - 1) * stride, 0), end + max((size - 1) * stride, 0)
+        return start, end + array.itemsize
+
+    return strided

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba import types
 from numba.extending import overload, typeof_impl
 
 from fedmpi.local.jit.announcing import announcing
-from fedmpi.local.jit.array_kinds import LentArray
+from fedmpi.local.jit.array_kinds import LentArray, as_lent, reach
 from fedmpi.local.jit.callee import OPTIONS, callee, jitted
 from fedmpi.local.jit.debugging import check_compiler, debugging
 from fedmpi.local.jit.generated import generated_function
@@ -111,7 +112,7 @@ class Kernel(Compiled):
         names, into, writes = list(self.__signature__.parameters), self.in_place, self.in_place.writes
         arguments = ", ".join(names)
         results = ", ".join(names[i] for i in writes)
-        scope = {"form": self.dispatcher, "into": into.dispatcher}
+        scope = {"form": self.dispatcher, "into": into.dispatcher, "as_lent": as_lent, "reach": reach}
         text = f"    into({arguments})\n    return {results}\n"
 
         def choice(*_: Any) -> Any:
@@ -120,7 +121,7 @@ class Kernel(Compiled):
         @overload(choice, strict=False, jit_options=OPTIONS)
         def _choice(*args: Any) -> Any:
             lent = all(isinstance(args[i], LentArray) for i in writes)
-            body = text if lent else f"    return form({arguments})\n"
+            body = alone_text(names, writes, args) + text if lent else f"    return form({arguments})\n"
             unpacked = f"    {arguments}, = args\n"
             return generated_function("chosen", "*args", unpacked + body, dict(scope))
 
@@ -129,6 +130,17 @@ class Kernel(Compiled):
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}{self.__signature__}>"
+
+
+def alone_text(names: list[str], writes: tuple[int, ...], given: tuple[Any, ...]) -> str:
+    """Return the lines that copy what a kernel writes into where it shares memory with another argument."""
+    arrays = [i for i, value in enumerate(given) if isinstance(value, types.Array) and value.mutable]
+    lines = [f"start{i}, end{i} = reach({names[i]})" for i in arrays]
+    for i in writes:
+        meets = [f"(end{i} > start{k} and end{k} > start{i})" for k in arrays if k != i]
+        if meets:
+            lines += [f"if {' or '.join(meets)}:", f"    {names[i]} = as_lent({names[i]}.copy())"]
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def kernel(

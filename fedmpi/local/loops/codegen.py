@@ -168,7 +168,7 @@ class Generator(Writer):
         """
         (at, *more), lines = given.consumers, self.lines[before + 1 :]
         uses = [line for line in lines if given.text in line]
-        if more or len(uses) != 1 or self.indentation(at) != self.indent:
+        if more or len(uses) != 1 or uses[0].count(given.text) != 1 or self.indentation(at) != self.indent:
             return
         self.lines[at] = self.lines[at].replace(given.text, state.text)
         begun = max(i for i in range(before) if self.lines[i].strip().startswith(f"{state.text} = "))

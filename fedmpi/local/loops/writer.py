@@ -104,9 +104,15 @@ class Writer:
         self.donations.clear()
 
     def _is_for(self, name: str, use: int, indent: int) -> bool:
-        """Tell whether a variable is new memory that one line alone reads, and as often as it is written."""
+        """Tell whether a variable is new memory that one line alone reads once, and as often as it is written."""
         uses = [i for i, line in enumerate(self.lines) if re.search(rf"\b{name}\b", line)]
-        if len(uses) != 2 or uses[1] != use or any(self.indentation(i) < indent for i in range(uses[0], use)):
+        found = sum(len(re.findall(rf"\b{name}\b", self.lines[i])) for i in uses)
+        if (
+            len(uses) != 2
+            or found != 2
+            or uses[1] != use
+            or any(self.indentation(i) < indent for i in range(uses[0], use))
+        ):
             return False
         made = _MADE.match(self.lines[uses[0]].strip())
         if made is None or self.indentation(uses[0]) != indent:

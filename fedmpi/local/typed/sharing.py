@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from numba import types
@@ -9,7 +10,7 @@ from numba.extending import overload
 
 from fedmpi.language.types import StructType, TensorType, Type
 from fedmpi.local.columns.flat import flat_layout
-from fedmpi.local.jit.array_kinds import as_lent, read_only
+from fedmpi.local.jit.array_kinds import as_lent, reach, read_only
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import generated_function
 from fedmpi.local.records import record_of
@@ -27,12 +28,13 @@ def fresh(value: Any, token: TypeToken) -> Any:
     return _interpreted(value, token)
 
 
-def lent(value: Any, token: TypeToken) -> Any:
+def lent(value: Any, token: TypeToken, others: tuple[Any, ...]) -> Any:
     """Return an argument as the declared type, in arrays that whoever gets it may write into.
 
-    What can be written to is given away as it is; what is read-only is somebody else's, and is copied.
+    What can be written to is given away as it is; what is read-only is somebody else's, and is copied, and so is what
+    shares memory with ``others``, the arguments beside it.
     """
-    return _interpreted(value, token)
+    return _interpreted(value, token, others)
 
 
 def shared(value: Any) -> Any:
@@ -64,24 +66,41 @@ def _fresh(value: Any, token: Any) -> Any:
 
 
 @overload(lent, strict=False, jit_options=OPTIONS)
-def _lent(value: Any, token: Any) -> Any:
-    scope: dict[str, Any] = {"accept": accept}
-    accepted = f"    given = accept(value, token)\n    return {_lent_text('given', value, token.type, scope)}\n"
-    return generated_function("lend", "value, token", accepted, scope)
+def _lent(value: Any, token: Any, others: Any) -> Any:
+    scope: dict[str, Any] = {"accept": accept, "reach": reach}
+    lines = ["given = accept(value, token)"]
+    own = list(_arrays("value", value, scope))
+    every = [*own, *_arrays("others", others, scope)]
+    lines += [f"start{i}, end{i} = reach({text})" for i, text in enumerate(every)]
+    pairs = [(i, k) for i in range(len(own)) for k in range(i + 1, len(every))]
+    lines.append(f"alone = {' and '.join(f'(end{i} <= start{k} or end{k} <= start{i})' for i, k in pairs) or True}")
+    accepted = "".join(f"    {line}\n" for line in lines)
+    accepted += f"    return {_lent_text('given', value, token.type, scope)}\n"
+    return generated_function("lend", "value, token, others", accepted, scope)
+
+
+def _arrays(text: str, value: Any, scope: dict[str, Any]) -> Iterator[str]:
+    """Yield the texts of the arrays of a value that can be written to."""
+    if isinstance(value, FlatStruct):
+        take = named_in(scope, "vectors", vectors_of)
+        for k, vector in enumerate(value.vectors):
+            yield from _arrays(f"{take}({text})[{k}]", vector, scope)
+    elif isinstance(value, types.BaseTuple):
+        for i, part in enumerate(value):
+            yield from _arrays(f"{text}[{i}]", part, scope)
+    elif isinstance(value, types.Array) and value.mutable:
+        yield text
 
 
 def _lent_text(text: str, value: Any, type_: Type, scope: dict[str, Any]) -> str:
-    """Return the expression for an accepted value with its arrays lent."""
+    """Return the expression for an accepted value with its arrays lent, as they are where they are ``alone``."""
     match type_:
         case StructType() if flat_layout(type_) is not None:
             mutable = [True] * len(layout_of(type_).formats)  # a new one is made of what is not flat yet
             if isinstance(value, FlatStruct):
                 mutable = [vector.mutable for vector in value.vectors]
             take, token = named_in(scope, "vectors", vectors_of), named_in(scope, "T", token_of(type_))
-            vectors = "".join(
-                f"{named_in(scope, 'lent', as_lent)}({take}({text})[{k}]{'.copy()' * (not is_mutable)}), "
-                for k, is_mutable in enumerate(mutable)
-            )
+            vectors = "".join(f"{_array(f'{take}({text})[{k}]', scope, copy=not m)}, " for k, m in enumerate(mutable))
             return f"{named_in(scope, 'flat', flat_struct)}({token}, ({vectors}))"
         case StructType():
             order = elements_in(value, type_, "")
@@ -91,9 +110,13 @@ def _lent_text(text: str, value: Any, type_: Type, scope: dict[str, Any]) -> str
             ]
             return f"{named_in(scope, 'Record', record_of(type_))}({''.join(part + ', ' for part in parts)})"
         case TensorType(_, shape) if shape != () and isinstance(value, types.Array):
-            copy = "" if value.mutable or value.layout != "C" else ".copy()"
-            return f"{named_in(scope, 'lent', as_lent)}({text}{copy})"
+            return _array(text, scope, copy=not value.mutable and value.layout == "C")
     return text
+
+
+def _array(text: str, scope: dict[str, Any], *, copy: bool) -> str:
+    lend = named_in(scope, "lent", as_lent)
+    return f"{lend}({text}.copy())" if copy else f"({lend}({text}) if alone else {lend}({text}.copy()))"
 
 
 @overload(shared, strict=False, jit_options=OPTIONS)

@@ -107,6 +107,14 @@ def common_count(
     return counts[0][1] if counts else None
 
 
+def checked_count(who: str, num_clients: Any) -> int | None:
+    """Return a context's ``num_clients``, or raise `ValueError`."""
+    count = num_clients is None or (isinstance(num_clients, int | np.integer) and num_clients >= 0)
+    if not count or isinstance(num_clients, bool):
+        raise ValueError(f"{who}: num_clients must be a number of clients or None, found {num_clients!r}")
+    return None if num_clients is None else int(num_clients)
+
+
 def common_cohort(name: str, arguments: list[tuple[tuple[str, ...], Any]]) -> Indices | None:
     """Return the indices of the clients that all arguments have, lists those of the others; None for 0, 1, 2, …."""
     packed = [(path, value) for path, value in arguments if isinstance(value, ClientData)]

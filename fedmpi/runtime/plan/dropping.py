@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,6 +28,17 @@ class Dropped:
     client: int
     stage: int
     reason: str
+
+    def __str__(self) -> str:
+        return f"client {self.client}: {self.reason}"
+
+
+def too_few(name: str, clients: int, dropped: Sequence[Dropped], minimum: int) -> RuntimeError:
+    """Return the error of a call of ``clients`` that has fewer left than are wanted."""
+    text = f"{name}: {clients - len(dropped)} of {clients} clients are left, minimum_reports={minimum} are wanted"
+    if dropped:
+        text += f"; the first that failed is {dropped[0]}"
+    return RuntimeError(text)
 
 
 _OVERRIDE: ContextVar[ClientErrors | None] = ContextVar("fedmpi_on_client_error", default=None)

@@ -43,6 +43,7 @@ class CallState(Round):
         self.values: dict[Node, Any] = {}  # at the server on rank 0; unplaced and all-equal on all ranks; columns
         self.gathered: dict[Node, list[Any]] | None = None  # on rank 0: the result's values at the clients
         self.mine: Rows = NO_ROWS
+        self.packed: list[ClientData] = []  # the arguments that are such; their rows may be those of results
         self.moves: list[tuple[Node, ClientData]] = []  # arguments whose clients live elsewhere than those of the first
         self.owner: Ranks = NO_RANKS
         self.cohort: Rows | None = None  # the indices of all clients, None where they are 0, 1, 2, …

@@ -61,7 +61,7 @@ class Program:
         # The arguments that every rank reads.
         self.common = [n for n in plan.inputs if not n.per_client and n.placement is not SERVER]
         self.folds = any(stage.folds for stage in plan.stages)
-        self.counts, self.wants = _needs(plan)
+        self.counts, self.wants = _needs(plan), wants_of(plan.stages)
         self.refusals: dict[int, str] = {}  # of loops, by their stages, that the other ranks have not heard of
         self._single, self._flat = _single(plan), _flat(plan)
         self._functions: dict[tuple[Node, int], LocalFunction] = {}
@@ -195,18 +195,22 @@ def _flat(plan: Plan) -> tuple[tuple[tuple[str, ...], Type], ...] | None:
     return tuple(zip((node.detail for node in plan.inputs), parameter, strict=True))
 
 
-def _needs(plan: Plan) -> tuple[bool, str]:
-    """Return whether a plan needs to know how many clients there are, and what it needs one for at least."""
-    needs = [
-        n for stage in plan.stages for n in (*stage.shared, *stage.steps, *stage.upward, *stage.broadcasts)
-        if n.op != "select"
-    ]  # fmt: skip
-    needs += [plan.indices] if plan.indices is not None else []
-    wants = (n for n in needs if n.operator is not None and n.operator.wants)
-    return (
-        any(n.per_client or n.goes_up for n in needs),
-        next((f"{n.op}: there are no clients {n.operator.wants}" for n in wants if n.operator is not None), ""),
-    )
+def _needs(plan: Plan) -> bool:
+    """Return whether a plan needs to know how many clients there are."""
+    return plan.indices is not None or any(n.per_client or n.goes_up for n in _at_clients(plan.stages))
+
+
+def wants_of(stages: Sequence[Stage]) -> str:
+    """Return what stages need at least one client for, in words; "" if nothing."""
+    wants = (n for n in _at_clients(stages) if n.operator is not None and n.operator.wants)
+    return next((f"{n.op}: there are no clients {n.operator.wants}" for n in wants if n.operator is not None), "")
+
+
+def _at_clients(stages: Sequence[Stage]) -> Iterator[Node]:
+    for stage in stages:
+        for node in (*stage.shared, *stage.steps, *stage.upward, *stage.broadcasts):
+            if node.op != "select":
+                yield node
 
 
 def leaf_shapes(type_: Type, value: Any) -> list[list[int]]:
