@@ -41,6 +41,13 @@ class Everywhere:
     value: Any
 
 
+MISSING = object()  # a placed value of which the evaluation has failed
+
+
+def _is_missing(value: Any) -> bool:
+    return value is MISSING or (isinstance(value, tuple) and any(map(_is_missing, value)))
+
+
 class _LeftOut(Exception):
     """A client has failed and is left out from its stage on: the evaluation begins again without it."""
 
@@ -67,6 +74,7 @@ class ReferenceSemantics(Interpreter):
         self.at = self.stage = 0
         self.gone: dict[int, int] = {}
         self.reasons: dict[int, str] = {}
+        self.first: tuple[Exception, BaseException | None] | None = None  # that is no client's, and ``told`` of it
 
     def run(self, computation: Computation, value: Any, order: tuple[Node, ...], errors: ClientErrors) -> Any:
         """Return the computation's result; where clients that fail are left out, begin again without the next of them.
@@ -77,9 +85,12 @@ class ReferenceSemantics(Interpreter):
         self.order, self.drops = order, errors.drop
         self.check_reports(errors.minimum)
         while True:
-            self.at, self.not_finite = 0, []
+            self.at, self.not_finite, self.first = 0, [], None
             try:
                 returned = self.invoke(evaluate(computation.expression, {}, self), value)
+                if self.first is not None:
+                    error, self.told = self.first
+                    raise error
             except _LeftOut as left:
                 self.gone[left.client], self.reasons[left.client] = left.stage, left.reason
             except Exception:
@@ -121,6 +132,8 @@ class ReferenceSemantics(Interpreter):
         return AtClients(tuple(members))
 
     def select(self, expr: Select, source: Any) -> Any:
+        if source is MISSING:
+            return MISSING
         if isinstance(source, AtClients):
             return AtClients(tuple(None if member is None else member[expr.index] for member in source.members))
         if isinstance(source, Everywhere):
@@ -134,6 +147,21 @@ class ReferenceSemantics(Interpreter):
             node = self.order[self.at]
             self.at += 1
             self.stage = node.stage - node.goes_up
+        if not self.drops:
+            return self._placed(expr, args)
+        # An operator that stands later may leave out the client of which this one's error comes.
+        if any(map(_is_missing, args)):
+            return MISSING
+        try:
+            return self._placed(expr, args)
+        except _LeftOut:
+            raise
+        except Exception as error:
+            self.first = self.first or (error, self.told)
+            return MISSING
+
+    def _placed(self, expr: Apply, args: list[Any]) -> Any:
+        assert isinstance(expr.type, FederatedType)
         match expr.op:
             case "federated_broadcast":
                 return Everywhere(args[0])
@@ -191,7 +219,8 @@ class ReferenceSemantics(Interpreter):
             try:
                 reference_sums.secure(expr.op, (member,), iter(limits), expr.type.member, None)
             except ValueError as error:
-                raise self._failed(expr, error, client) from error
+                text = str(error).partition(", found")[0].rpartition(": ")[2]  # without the client and its number
+                raise self._failed(expr, ValueError(text), client) from error
         return reference_sums.secure(expr.op, members, iter(limits), expr.type.member, self.cohort)
 
     def _weights(self, expr: Apply, value: Any) -> tuple[Any, ...]:

@@ -239,3 +239,10 @@ def test_the_report_of_a_cohort_has_its_order(comm, fuse):
             found.append([each.client for each in fm.last_report().dropped])
     assert found[0] == [4, 3, 1]
     assert found[-1] == found[0]
+
+
+def test_secure_sums_of_open_sizes(comm):
+    program = fc(lambda x: fm.federated_secure_sum(x, 9), fm.type_at_clients((I32, [None])))
+    for values, wanted in [([[1, 2], [3, 40], [5, 6]], [6, 8]), ([[10], [11, 12]], [])]:
+        for found in results(program, [np.array(v, I32) for v in values]):
+            np.testing.assert_array_equal(found, wanted)

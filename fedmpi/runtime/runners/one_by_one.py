@@ -17,10 +17,12 @@ from fedmpi.runtime.collective.failures import ClientError
 from fedmpi.runtime.mpi import forked
 from fedmpi.runtime.plan.folding import Fold
 from fedmpi.runtime.plan.nodes import ACCUMULATE, VALUE, ZERO, Node
+from fedmpi.runtime.plan.reduction import Layout
+from fedmpi.runtime.plan.stages import reduction_of
 from fedmpi.runtime.runners.selection import Selection
 from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage.call import CallState
-from fedmpi.runtime.stage.program import UNFOLDED
+from fedmpi.runtime.stage.program import UNFOLDED, closed, leaf_shapes
 
 Computed = tuple["ClientValues", list[tuple[Any, Any]], list[Any]]  # its values, what it sends up, its folds' states
 
@@ -89,8 +91,19 @@ class OneByOne:
                     check_weight(weight)
                 except ValueError as error:
                     raise self.work.failed(error, node, position) from error
-        if self.work.sums is not None and self.stage.secure:
-            self.work.check(self.work.sums, members, position)
+        if self.stage.secure and (self.work.sums is not None or self.stage.drops):
+            self.work.check(self.work.sums or self._sums_of(members), members, position)
+
+    def _sums_of(self, members: list[tuple[Any, Any]]) -> Any:
+        """Return sums in the sizes of one client's members, where the types leave them open."""
+        shapes = (
+            iter(leaf_shapes(n.inputs[0].member, m)) for n, (m, _) in zip(self.stage.reductions, members, strict=True)
+        )
+        types = [closed(n.inputs[0].member, own) for n, own in zip(self.stage.reductions, shapes, strict=True)]
+        reductions = [reduction_of(n, type_) for n, type_ in zip(self.stage.reductions, types, strict=True)]
+        sums = self.call.program.new_sums(Layout(reductions, self.stage.mode))
+        sums.limits[:] = self.call.limits(self.stage)
+        return sums
 
 
 def explain(work: Work) -> None:
