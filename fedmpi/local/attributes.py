@@ -37,6 +37,11 @@ def text_of(error: BaseException) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}[...]{text[-LONGEST // 2 :]}"
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return the class of an exception, and the first line of its text, of which at most 500 characters."""
+    return f"{type(error).__name__}: {text_of(error).partition(chr(10))[0][:500]}"
+
+
 def trace_of(error: BaseException) -> str:
     """Return the traceback of an exception as Python prints it, or as much of it as its class lets one see."""
     with contextlib.suppress(Exception):

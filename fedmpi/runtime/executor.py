@@ -16,6 +16,7 @@ import numpy as np
 
 from fedmpi.language.types import FederatedType, Type
 from fedmpi.language.types.placements import CLIENTS
+from fedmpi.local.attributes import in_a_line
 from fedmpi.local.columns.client_data import ClientData, Ranks, read_only
 from fedmpi.local.columns.column import Column
 from fedmpi.local.columns.messages import columns_of, to_bytes
@@ -42,7 +43,7 @@ from fedmpi.runtime.plan.dropping import Dropped, too_few
 from fedmpi.runtime.plan.folding import BLOCKS, blocks_of, homes_of, is_whole
 from fedmpi.runtime.plan.nodes import Node
 from fedmpi.runtime.plan.stage import Stage
-from fedmpi.runtime.reports import CallReport, in_a_line, written
+from fedmpi.runtime.reports import CallReport, written
 from fedmpi.runtime.runners.clients import run_clients
 from fedmpi.runtime.runners.work import Work
 from fedmpi.runtime.stage import debug_mode as debugging
@@ -124,7 +125,7 @@ class Execution(CallState):
         self.clock.to("")
         clients = None if self.num_clients is None else self.num_clients + len(self.dropped)
         nonfinite = sum(terms.count for terms, _ in self.not_finite) if self.comm.is_server else None
-        sent, ended = self.comm.sent - self.sent_before, in_a_line(error)
+        sent, ended = self.comm.sent - self.sent_before, "" if error is None else in_a_line(error)
         return functools.partial(
             written, self.name, self.where, self.number, self.clock, self.bytes_broadcast, sent, clients,
             self.dropped, self.uncompiled, nonfinite, ended,

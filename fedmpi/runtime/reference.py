@@ -20,6 +20,7 @@ from fedmpi.language.tree.expressions import Local, call_closure
 from fedmpi.language.types import FederatedType, FunctionType, StructType, Type, contains
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.language.types.presenting import rebuild
+from fedmpi.local.attributes import in_a_line
 from fedmpi.local.columns.client_data import ClientData, Indices
 from fedmpi.local.columns.column import pack
 from fedmpi.local.columns.values import ArgumentError, present
@@ -157,7 +158,7 @@ def _report(
         clients=semantics.clients,
         dropped=tuple(semantics.dropped),
         nonfinite=sum(terms.count for terms, _ in semantics.not_finite),
-        error=reports.in_a_line(error),
+        error="" if error is None else in_a_line(error),
     )
 
 

@@ -13,6 +13,7 @@ from fedmpi.language.tracing.computation import Computation
 from fedmpi.language.tree.expressions import Apply, Select, evaluate
 from fedmpi.language.types import FederatedType, SequenceType
 from fedmpi.language.types.placements import CLIENTS
+from fedmpi.local.attributes import in_a_line
 from fedmpi.local.columns.client_data import Indices
 from fedmpi.local.columns.column import PackedSequence, pack
 from fedmpi.local.jit.debugging import debugging
@@ -294,8 +295,7 @@ class ReferenceSemantics(Interpreter):
         if isinstance(error, _LeftOut):
             return error
         if self.drops:
-            text = str(error).partition("\n")[0]
-            return _LeftOut(client, self.stage, f"{expr.op} at {expr.where}: {type(error).__name__}: {text}")
+            return _LeftOut(client, self.stage, f"{expr.op} at {expr.where}: {in_a_line(error)}")
         where = f"{self.name}: {expr.op} at {expr.where}: {failures.who(client, self.arguments, self.cohort)}"
         self.told = failures.annotated(error, where, rank=0)
         return self.told

@@ -133,11 +133,6 @@ def written(
     return CallReport(name, where, number, clock.seconds(), broadcast, sent, clients, gone, slow, nonfinite, error)
 
 
-def in_a_line(error: BaseException | None) -> str:
-    """Return class and first line of an error; "" of none."""
-    return "" if error is None else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
 _last: CallReport | Callable[[], CallReport] | None = None
 
 

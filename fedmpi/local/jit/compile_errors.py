@@ -16,8 +16,8 @@ from fedmpi.language.source import PACKAGE
 INTERPRET = "a python_computation runs it interpreted"
 READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
 BOUND_ANEW = (
-    "an element of a struct cannot be bound to another value: return a new struct; into an array of an argument that is "
-    "donated, write with [:], as in model.weights[:] -= …"
+    "an element of a struct cannot be bound to another value: return a new struct; into an array of a donated "
+    "argument, write with [:], as in model.weights[:] -= …"
 )
 
 _OPCODES = {

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fedmpi.local.attributes import attributes_of
+from fedmpi.local.attributes import attributes_of, in_a_line
 from fedmpi.local.computations.bodies import CLIENT, PROGRESS
 from fedmpi.local.status import NOW
 from fedmpi.runtime.collective import failures
@@ -50,9 +50,8 @@ class Work:
         """Return the error of the rank's client ``position``, which says where it arose."""
         call, client = self.call, int(self.call.mine[position])
         where = f"{call.name}: {node.op} at {node.where}: {call.who(client, call.per_client_names)}"
-        kind, text = type(error).__name__, str(error).partition("\n")[0]
         failed = ClientError(client, failures.annotated(error, where, call.comm.rank))
-        failed.reason = f"{node.op} at {node.where}: {kind}: {text}"
+        failed.reason = f"{node.op} at {node.where}: {in_a_line(error)}"
         return failed
 
     def add_members(self, sums: Any) -> None:
