@@ -15,9 +15,9 @@ from fedmpi.language.source import PACKAGE
 
 INTERPRET = "a python_computation runs it interpreted"
 READ_ONLY = "arguments are read-only, because clients share them: write to a copy, made with .copy()"
-BOUND_ANEW = (
-    "an element of a struct cannot be bound to another value: return a new struct; into an array of a donated "
-    "argument, write with [:], as in model.weights[:] -= …"
+CHANGED = (
+    "a struct cannot be changed: return a new one; into an array of an argument that is donated, write with [:], "
+    "as in model.weights[:] -= …"
 )
 
 _OPCODES = {
@@ -181,7 +181,7 @@ def probe_refusal(name: str, where: str, error: Exception) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _library(f.filename)]
     at = _line(frames[-1].filename, frames[-1].lineno or 0) if frames else where
     if "can't set attribute" in text or ("does not support item assignment" in text and "struct<" in text):
-        return str(Report(BOUND_ANEW, name, at))
+        return str(Report(CHANGED, name, at))
     if "read-only" in text or "does not support item assignment" in text:
         return str(Report(READ_ONLY, name, at))
     hint = "" if isinstance(error, _DEFINITE) else "\n  if it works on real arguments, declare the type with result=…"
