@@ -307,7 +307,9 @@ def whole_twice(m):
 
 
 @pytest.mark.parametrize(
-    ("body", "type_"), [(twice, VECTOR), (whole_twice, MODEL2), (lambda m: pull(m, m), MODEL2)], ids=str
+    ("body", "type_"),
+    [(twice, VECTOR), (whole_twice, MODEL2), (lambda m: pull(m, m), MODEL2)],
+    ids=["tensors", "a model", "lent"],
 )
 def test_what_is_given_twice_is_copied(body, type_):
     """An argument that shares memory with another one of the call: the numbers are those of copies."""

@@ -43,7 +43,8 @@ def norm(model: Any) -> Any:
     if current_scope() is not None:
         return _norm(model)
     leaves = _leaves(model)
-    return twins.rounded(twins.norm(leaves), _float("norm", leaves))
+    dtype = _float("norm", leaves)
+    return twins.rounded(twins.norm(leaves), dtype)
 
 
 def zeros_like(model: Any) -> Any:
