@@ -47,7 +47,7 @@ def test_the_local_computation(tmp_path):
     done = run_command(command([script]), timeout=100)
     assert done.returncode == 0, done
     assert done.stdout.splitlines() == ["({float32*}@CLIENTS -> float32@SERVER)", "70.0"]
-    assert len(PROGRAMS) == 4
+    assert len(PROGRAMS) == 5
 
 
 @needs.mpi_jobs
@@ -62,9 +62,19 @@ def test_the_operators(tmp_path, ranks):
 
 @needs.mpi_jobs
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_the_algorithm(tmp_path, ranks):
+    script = tmp_path / "pull.py"
+    script.write_text(PROGRAMS[3])
+    done = run_job(ranks, ["-m", "fedmpi", "run", script], timeout=100)
+    assert done.returncode == 0, done
+    assert done.stdout.split() == ["3.5"]
+
+
+@needs.mpi_jobs
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_data_in_files(tmp_path, ranks):
     script = tmp_path / "brightness.py"
-    script.write_text(PROGRAMS[3])
+    script.write_text(PROGRAMS[4])
     # Silenced but for rank 0: lines that several ranks write at once may be cut.
     done = run_job(ranks, ["-m", "fedmpi", "run", script], timeout=100, env={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done
