@@ -1,4 +1,4 @@
-"""What this process is doing now: one record, written where things are done, read by anybody at any time.
+"""What this process is doing now: one object, written where things are done, read by anybody at any time.
 
 Who writes what: the round its call, the executor the stage and the clock, runners and compiled loops the client, the
 compiler what it compiles, the communicator for whom it waits.  A write is an assignment; no lock, no call.
@@ -15,8 +15,8 @@ import numpy as np
 NO_CLIENT: Any = np.full(1, -1, np.int64)
 
 
-class Record:
-    """The record itself; `NOW` is the only one."""
+class Now:
+    """What is going on; `NOW` is the only one."""
 
     def __init__(self) -> None:
         self.call, self.doing = 0, ""  # the call's number and text; no text between calls
@@ -27,7 +27,7 @@ class Record:
         self.waiting_for, self.waiting_since = "", 0.0
 
 
-NOW = Record()
+NOW = Now()
 
 
 @dataclass(frozen=True)
