@@ -1,6 +1,6 @@
 """What this process is doing now: one object, written where things are done, read by anybody at any time.
 
-Who writes what: the round its call, the executor the stage and the clock, runners and compiled loops the client, the
+Who writes what: the round its call, the executor the stage, runners and compiled loops the client, the
 compiler what it compiles, the communicator for whom it waits.  A write is an assignment; no lock, no call.
 """
 
@@ -52,7 +52,7 @@ class Status:
     waiting_seconds: float
 
     def __str__(self) -> str:
-        """Return one line, such as "call 3 (train at t.py:9), stage 1 of 2, client 17 of 100, compiling f for 2 s"."""
+        """Return one line, such as "call 3 (train at t.py:9), client 17 of 100 here, compiling f for 2 s"."""
         text = f"call {self.call} ({self.doing})" if self.doing else f"after call {self.call}"
         if self.stage is not None:
             text += f", stage {self.stage + 1} of {self.stages}"

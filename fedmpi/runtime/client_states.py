@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.language.errors import Report
-from fedmpi.language.types import FederatedType, SequenceType, StructType, Type
+from fedmpi.language.types import FederatedType, SequenceType, StructType, TensorType, Type
 from fedmpi.language.types.placements import CLIENTS
 from fedmpi.local.columns.client_data import MOVING, ClientData, Indices, Ranks, read_only
 from fedmpi.local.columns.column import Array, Column, is_fixed, layout, pack, slot_formats
@@ -20,6 +20,7 @@ from fedmpi.local.columns.values import ArgumentError, normalise, present
 from fedmpi.runtime.arguments.ownership import assign_evenly, hosts
 from fedmpi.runtime.arguments.placeholder import Placeholder
 from fedmpi.runtime.arguments.placing import member_type, moved
+from fedmpi.runtime.arguments.sizes import works
 from fedmpi.runtime.collective import alike
 from fedmpi.runtime.collective.failures import refuse
 from fedmpi.runtime.collective.header import UNKNOWN
@@ -28,6 +29,7 @@ from fedmpi.runtime.context import machine
 from fedmpi.runtime.mpi.comm import Communicator
 from fedmpi.runtime.mpi.log import logger
 from fedmpi.runtime.plan.folding import blocks_of
+from fedmpi.runtime.plan.nodes import nbytes
 
 _BLOCK = 1 << 26  # bytes of a block, unless the caller says how many clients
 _OPEN = 256  # clients of a block whose type does not tell their size
@@ -84,7 +86,7 @@ def _is_server(data: ClientData) -> bool:
 def _bytes_of_one(type_: Type) -> int | None:
     if not is_fixed(type_):
         return None
-    return sum(dtype.itemsize * int(np.prod(inner, dtype=np.int64)) for dtype, inner in slot_formats(type_))
+    return nbytes([type_])
 
 
 def blocks(data: ClientData, clients: int | None = None) -> Iterator[ClientBlock]:
@@ -169,19 +171,16 @@ def sizes(data: ClientData) -> Indices:
 
 
 def _sizes_of(column: Column, positions: Indices) -> Indices:
-    """Return how many examples values of a column have: the rows of a sequence's elements, else 1."""
-    if not isinstance(column.type, SequenceType):
+    """Return how many examples values of a column have (`sizes.work`), of sequences of rows without looking at them."""
+    if isinstance(column.type, TensorType):
         return np.ones(len(positions), np.int64)
-    element: Type = column.type.element
-    while isinstance(element, StructType) and len(element):
-        element = next(iter(element))
-    batches = column.arrays[0]
-    starts, stops = batches[positions], batches[positions + 1]
-    rows = not isinstance(element, SequenceType | StructType) and layout(element) == "rows"  # type: ignore[arg-type]
-    if rows:
-        offsets = column.arrays[2]
-        starts, stops = offsets[starts], offsets[stops]
-    return np.asarray(stops - starts, np.int64)
+    first = column.type.element if isinstance(column.type, SequenceType) else column.type
+    while isinstance(first, StructType) and len(first):
+        first = next(iter(first))
+    if not isinstance(column.type, SequenceType) or not isinstance(first, TensorType) or layout(first) != "rows":
+        return works([column[position] for position in positions], column.type)
+    batches, offsets = column.arrays[0], column.arrays[2]
+    return np.asarray(offsets[batches[positions + 1]] - offsets[batches[positions]], np.int64)
 
 
 def _home(data: ClientData, owner: Ranks) -> ClientData:
@@ -256,9 +255,7 @@ def from_blocks(blocks: Iterable[ClientBlock] | None, n: int, type_: Any) -> Cli
     with Round(comm, who) as step:
         step.check_in(f"{who} of {member}", n)
         columns += _dealt(step, comm, given, member, owner)
-    return ClientData(
-        member, owner, comm.rank, joined(member, columns), ranks=comm.ranks, source=step.number
-    )  # fmt: skip
+    return ClientData(member, owner, comm.rank, joined(member, columns), ranks=comm.ranks, source=step.number)
 
 
 def _number(n: Any, who: str) -> int:
@@ -283,6 +280,7 @@ def _checked(blocks: Any, type_: Type, n: int) -> Iterator[ClientBlock]:
             text = f"blocks must be of all {n} clients in order: after client {at} comes a block from {block.start} on"
             raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
         _check_arrays(block, type_)
+        _check_offsets(block, type_)
         at += block.count
         yield block
     if at != n:
@@ -307,28 +305,46 @@ def _check_arrays(block: ClientBlock, type_: Type) -> None:
             raise ValueError(str(Report.here(text, who="client_data.from_blocks")))
 
 
+def _check_offsets(block: ClientBlock, type_: Type) -> None:
+    """Refuse arrays, of a type of open sizes, whose offsets do not fit what they point to."""
+    if is_fixed(type_):
+        return
+    try:
+        to_bytes(take(Column(type_, block.count, block.arrays), np.arange(block.count)))
+    except Exception as error:
+        text = f"the arrays of the block from client {block.start} on do not fit each other: {error}"
+        raise ValueError(str(Report.here(text, who="client_data.from_blocks"))) from None
+
+
 def _dealt(
     step: Round, comm: Communicator, blocks: Iterator[ClientBlock], type_: Type, owner: Ranks
 ) -> Iterator[Column]:
     """Yield what this rank gets of each block."""
     at, nothing = 0, np.empty(0, np.uint8)
     while True:
-        block = step.attempt(functools.partial(next, blocks, None)) if comm.is_server else None
-        word = np.array([UNKNOWN if block is None else block.count, step.failure is not None], np.int64)
+        parts = (
+            step.attempt(functools.partial(_parts, blocks, type_, owner[at:], comm.size)) if comm.is_server else None
+        )
+        count = UNKNOWN if parts is None else parts[0]
+        word = np.array([count, step.failure is not None], np.int64)
         comm.bcast(word)
         if word[1]:
             step.raise_of(0)
         if word[0] == UNKNOWN:
             step.agree()
             return
-        outgoing = [nothing] * comm.size
-        owners = owner[at : at + int(word[0])]
-        if block is not None:
-            column = Column(type_, block.count, block.arrays)
-            outgoing = [to_bytes(take(column, np.flatnonzero(owners == rank))) for rank in range(comm.size)]
-        incoming = comm.exchange_bytes(outgoing)
+        incoming = comm.exchange_bytes([nothing] * comm.size if parts is None else parts[1])
         at += int(word[0])
         yield from_bytes(type_, incoming[0])
+
+
+def _parts(blocks: Iterator[ClientBlock], type_: Type, owner: Ranks, size: int) -> tuple[int, list[Any]] | None:
+    """Return how many clients the next block has, and the bytes of each rank's; None after the last."""
+    block = next(blocks, None)
+    if block is None:
+        return None
+    column, owners = Column(type_, block.count, block.arrays), owner[: block.count]
+    return block.count, [to_bytes(take(column, np.flatnonzero(owners == rank))) for rank in range(size)]
 
 
 class ClientDataMaker:

@@ -333,7 +333,7 @@ def replicate(value: Any) -> Any:
 
 
 def last_reports() -> tuple[reports.CallReport, ...]:
-    """Return `fm.last_report` of each rank, by rank, on all of them (collective); empty before the first call."""
+    """Return `fm.last_report` of each rank, by rank, on all of them (collective); empty before all have had a call."""
     return machine().last_reports()  # type: ignore[no-any-return]
 
 

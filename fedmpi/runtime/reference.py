@@ -97,11 +97,11 @@ class ReferenceContext(Installable):
             functions = [v for _, t, v in parts if isinstance(t, FunctionType)]
             order = build(computation, functions, Options(errors=errors)).placed
         semantics = ReferenceSemantics(clients, self.nonfinite == "raise", computation.name, arguments, cohort)
-        began, ended = time.perf_counter(), None
+        began = time.perf_counter()
         try:
             returned = semantics.run(computation, value, order, errors)
         except Exception as error:
-            ended = error
+            self._report(computation, began, semantics, in_a_line(error))
             if error is semantics.told:  # it says already where it arose
                 raise failures.shared(error)  # noqa: B904  # the same error
             if isinstance(computation.expression, Local):
@@ -110,11 +110,18 @@ class ReferenceContext(Installable):
         finally:
             if semantics.not_finite and watch.is_first():
                 tell(semantics.not_finite, f"{computation.name} at {user_location()}", cohort)
-            if has_placements(computation):
-                seconds = reports.Seconds(local=time.perf_counter() - began)
-                report = _report(computation.name, seconds, semantics, ended)
-                reports.made(lambda: report, self.on_report)
+        self._report(computation, began, semantics, "")
         return _present(returned, type_.result, resident, semantics)
+
+    def _report(self, computation: Computation, began: float, semantics: ReferenceSemantics, error: str) -> None:
+        if not has_placements(computation):
+            return
+        nonfinite = sum(terms.count for terms, _ in semantics.not_finite)
+        report = reports.CallReport(
+            computation.name, user_location(), 0, reports.Seconds(local=time.perf_counter() - began),
+            clients=semantics.clients, dropped=tuple(semantics.dropped), nonfinite=nonfinite, error=error,
+        )  # fmt: skip
+        reports.made(lambda: report, self.on_report)
 
     def client_data(self, values: Any, type_: Any, *, storage: str = "auto") -> ClientData:
         """Pack a list of all clients' values; see `fm.client_data`."""
@@ -145,21 +152,6 @@ class ReferenceContext(Installable):
     def is_server(self) -> bool:
         """Whether this process has what is at the server: it has."""
         return True
-
-
-def _report(
-    name: str, seconds: reports.Seconds, semantics: ReferenceSemantics, error: Exception | None
-) -> reports.CallReport:
-    return reports.CallReport(
-        name,
-        user_location(),
-        0,
-        seconds,
-        clients=semantics.clients,
-        dropped=tuple(semantics.dropped),
-        nonfinite=sum(terms.count for terms, _ in semantics.not_finite),
-        error="" if error is None else in_a_line(error),
-    )
 
 
 def _per_client(type_: Type) -> bool:

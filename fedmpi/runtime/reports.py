@@ -144,7 +144,8 @@ def made(report: Callable[[], CallReport], on_report: OnReport) -> None:
     global _last
     _last = report
     if on_report is not None:
-        on_report(report())
+        _last = of_call = report()
+        on_report(of_call)
 
 
 def _written() -> CallReport | None:
@@ -172,13 +173,14 @@ def last_report() -> CallReport | None:
 
 
 def gathered(comm: Communicator) -> tuple[CallReport, ...]:
-    """Return the last report of each rank, by rank, on all of them (collective)."""
+    """Return the last report of each rank, by rank, on all of them (collective); nothing if one has none."""
     with Round(comm, "last_reports") as step:
         step.check_in("last_reports", UNKNOWN)
         last = _written()
         mine = json.dumps(None if last is None else dataclasses.asdict(last)).encode()
         parts = comm.allgather_bytes(np.frombuffer(mine, np.uint8))
-    return tuple(_from_plain(each) for each in (json.loads(part.tobytes()) for part in parts) if each is not None)
+    found = [json.loads(part.tobytes()) for part in parts]
+    return () if None in found else tuple(map(_from_plain, found))
 
 
 def _from_plain(fields: dict[str, Any]) -> CallReport:

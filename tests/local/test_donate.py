@@ -368,3 +368,30 @@ def add(a, b):
 def test_a_kernel_given_one_array_twice_gets_a_copy():
     body = fm.numba_computation(lambda m: add(m, m), (np.float32, [4]), donate="m")
     np.testing.assert_array_equal(body(np.arange(4, dtype=np.float32)), np.float32([0, 3, 6, 9]))
+
+
+OPEN = fm.to_type({"a": VECTOR, "b": VECTOR})
+
+
+@fm.numba_computation(OPEN, donate="p", result=VECTOR)
+def spoil(p):
+    p.a[:] = -7
+    return p.b
+
+
+double = fm.numba_computation(lambda x: x * np.float32(2), VECTOR, result=VECTOR)
+first_of = fm.numba_computation(lambda r, y: y.sum() + r.sum() * np.float32(0), VECTOR, VECTOR, result=np.float32)
+
+
+@fc(VECTOR)
+def spoiled(x):
+    """A record around arrays of open sizes that are read again is no new memory."""
+    y = double(x)
+    return first_of(spoil({"a": y, "b": double(y)}), y)
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_a_record_of_open_sizes_is_copied(fuse):
+    total = fc(lambda x: fm.federated_sum(fm.federated_map(spoiled, x)), fm.type_at_clients(VECTOR))
+    with fm.MpiContext(fuse=fuse):
+        assert total([np.ones(n, np.float32) for n in (3, 2, 4)]) == 18

@@ -277,3 +277,14 @@ def test_values_between_functions_are_not_taken_apart(monkeypatch):
     twice = fm.federated_computation(lambda m: step(step(m)), PAIR)
     twice({"w": [1.0, 2.0], "b": 3.0})
     assert isinstance(seen[1], Flat)
+
+
+def test_names_deep_inside_decide_and_not_their_places():
+    """Elements of one shape that stand in another order, three structs deep."""
+    vector = (np.float32, [2])
+    given = fm.to_type({"m": {"n": {"x": vector, "y": vector}}})
+    wanted = fm.to_type({"m": {"n": {"y": vector, "x": vector}}})
+    swap = fm.numba_computation(lambda v: v, given, result=wanted)
+    value = {"m": {"n": {"x": np.ones(2, np.float32), "y": np.zeros(2, np.float32)}}}
+    found = swap(value)["m"]["n"]
+    assert (found["x"].tolist(), found["y"].tolist()) == ([1, 1], [0, 0])

@@ -11,6 +11,7 @@ import pytest
 
 import fedmpi as fm
 from fedmpi.runtime.arguments.placeholder import Placeholder
+from fedmpi.runtime.arguments.sizes import works
 
 pytestmark = pytest.mark.mpi
 F32, I32 = np.float32, np.int32
@@ -314,3 +315,33 @@ def test_blocks_are_copied(comm):
         np.testing.assert_array_equal(np.array(fm.gather(data)), np.ones((5, 2)))
     else:
         fm.gather(data)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "size"),
+    [
+        (fm.SequenceType((F32, [4, 2])), [np.zeros((4, 2), F32)] * 3, 12),
+        (fm.SequenceType((F32, [None, 2])), [np.zeros((5, 2), F32)] * 2, 10),
+        (fm.SequenceType((F32, [None, None])), [np.zeros((5, 2), F32)], 5),
+        (fm.SequenceType(F32), [1.0, 2.0], 2),
+        (
+            fm.to_type({"s": fm.SequenceType((F32, [None, 2])), "n": I32}),
+            {"s": [np.zeros((5, 2), F32)] * 2, "n": 1},
+            11,
+        ),
+        (fm.to_type((F32, [7])), np.zeros(7, F32), 1),
+    ],
+)
+def test_sizes_are_those_by_which_clients_are_dealt(comm, type_, value, size):
+    assert works([value], type_).tolist() == [size]
+    assert fm.client_data([value] * 4, type_).sizes.tolist() == [size] * 4
+
+
+@pytest.mark.parametrize("offsets", [[0, 2, 9, 9], [0, 2], [0, 3, 1, 3], [0, 2, 3]])
+def test_offsets_that_do_not_fit_are_refused_on_all_ranks(comm, offsets):
+    at = fm.type_at_clients(fm.SequenceType(F32))
+    (block,) = fm.client_data([[1.0, 2.0], [3.0], []], at).blocks(3)
+    if comm.rank == 0:
+        block = dataclasses.replace(block, arrays=(np.array(offsets), *block.arrays[1:]))
+    with pytest.raises(ValueError, match="do not fit each other"):
+        fm.client_data.from_blocks([block], 3, at)

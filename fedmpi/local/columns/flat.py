@@ -71,7 +71,7 @@ class FlatLayout:
         return tuple(found)
 
 
-def is_tensor_of_known_shape(type_: Type) -> bool:
+def _is_tensor_of_known_shape(type_: Type) -> bool:
     """Tell whether a type is a tensor of numbers whose shape is known."""
     return (
         isinstance(type_, TensorType) and type_.dtype.kind != "U" and type_.shape is not None
@@ -82,7 +82,7 @@ def is_tensor_of_known_shape(type_: Type) -> bool:
 @functools.lru_cache(maxsize=4096)
 def flat_layout(type_: Type) -> FlatLayout | None:
     """Return the layout of a flat struct, None for every other type."""
-    if not isinstance(type_, StructType) or not all(is_tensor_of_known_shape(leaf) for leaf in leaves_of(type_)):
+    if not isinstance(type_, StructType) or not all(_is_tensor_of_known_shape(leaf) for leaf in leaves_of(type_)):
         return None
     layout = layout_within(type_)
     return layout if layout.flat else None

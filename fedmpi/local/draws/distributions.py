@@ -1,4 +1,5 @@
-"""Distributions over the words of a key: number i of a result depends on the key and on i alone."""
+"""Distributions over the words of a key: number i of a result depends on the key and on i alone; a
+permutation's on how many there are, too."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ class Generator(Writer):
             case Given(consumers=consumers):
                 consumers.append(call)
                 return text
-            case Parts():
-                return text  # put together for this call
+            case Parts() if flat_layout(given.type) is not None:
+                return text  # vectors made for this call; another record has arrays that others may read
             case Var() if text.isidentifier():
                 self.donations.append((call, text))
         return f"{self.helper('shared')}({text})"

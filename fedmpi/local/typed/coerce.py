@@ -27,7 +27,15 @@ from fedmpi.local.jit.kernel import jit
 from fedmpi.local.numba_parts.intermediate import errors
 from fedmpi.local.numba_parts.lowering import from_dtype, lower_constant
 from fedmpi.local.records import element_names, record_of
-from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, follows_at, layout_of, vectors_of, whole_of
+from fedmpi.local.typed.flat_structs import (
+    FlatStruct,
+    flat_struct,
+    follows_at,
+    layout_of,
+    names_within,
+    vectors_of,
+    whole_of,
+)
 from fedmpi.local.typed.numba_types import SequenceValue, retyped
 from fedmpi.local.typed.stored_rows import StoredRows
 from fedmpi.local.typed.tokens import TypeToken, token_of
@@ -222,17 +230,12 @@ def _is_laid_out(value: FlatStruct, type_: StructType, label: str) -> bool:
     """Tell whether a flat struct has the numbers of a type, of its dtypes, in its order."""
     if value.struct is type_:
         return True
-    same = value.layout.formats == layout_of(type_).formats
-    if elements_in(value, type_, label) != list(range(len(type_))) or not same:
+    wanted = layout_of(type_)
+    if value.layout.formats != wanted.formats or value.layout.leaves != wanted.leaves:
         return False
-    return (
-        all(
-            not isinstance(part, StructType)
-            or (isinstance(own, StructType) and [n for n, _ in own.items()] == [n for n, _ in part.items()])
-            for own, part in zip(value.struct, type_, strict=True)
-        )
-        and value.layout.leaves == layout_of(type_).leaves
-    )
+    if elements_in(value, type_, label) != list(range(len(type_))):
+        return False
+    return all(names_within(own) == names_within(part) for own, part in zip(value.struct, type_, strict=True))
 
 
 def _find_leaves(text: str, value: Any, type_: Type, label: str, found: list[tuple[str, Any, str]]) -> None:

@@ -86,6 +86,18 @@ def layout_of(struct: Type) -> FlatLayout:
     return layout
 
 
+def same_places(one: FlatStruct, other: FlatStruct) -> bool:
+    """Tell whether elements of the same names, with those within, stand in the same places of two structs' vectors."""
+    if one.struct is other.struct:
+        return True
+    return one.layout.leaves == other.layout.leaves and names_within(one.struct) == names_within(other.struct)
+
+
+def names_within(type_: Type) -> Any:
+    """Return the names of a struct's elements, with those of theirs; None for what is no struct."""
+    return [(name, names_within(part)) for name, part in type_.items()] if isinstance(type_, StructType) else None
+
+
 def flat_type(struct: StructType, vectors: Any) -> FlatStruct:
     """Return the type of a flat struct whose vectors have these types."""
     vectors = tuple(vectors)

@@ -14,7 +14,7 @@ from fedmpi.language.types import StructType, TensorType
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.typed import model_forms
 from fedmpi.local.typed.coerce import cast_to, put_at
-from fedmpi.local.typed.flat_structs import FlatStruct
+from fedmpi.local.typed.flat_structs import FlatStruct, same_places
 from fedmpi.local.typed.record_arithmetic import (
     KINDS,
     Implementation,
@@ -24,7 +24,6 @@ from fedmpi.local.typed.record_arithmetic import (
     fail,
     is_struct,
     leaves_of_model,
-    names_within,
     order_of,
 )
 from fedmpi.local.typed.tokens import token_of
@@ -179,7 +178,9 @@ def _map(fn: Any, *models: Any) -> Any:
 
 def _mapped(text: Implementation, models: list[tuple[str, Any]]) -> str:
     first = models[0][1]
-    if all(isinstance(value, FlatStruct) and _same_places_of_shapes(first, value) for _, value in models):
+    if isinstance(first, FlatStruct) and all(
+        isinstance(value, FlatStruct) and same_places(first, value) for _, value in models
+    ):
         vectors = [zip(text.vectors(*model), model[1].vectors, strict=True) for model in models]
         return text.bind(text.flat(first.struct, [_mapped(text, list(each)) for each in zip(*vectors, strict=True)]))
     if is_struct(first):
@@ -204,12 +205,6 @@ def _mapped(text: Implementation, models: list[tuple[str, Any]]) -> str:
     text.lines += [f"for i in range({out}.size):"]
     text.lines += [f"    {out}[i] = {cast}(fn({', '.join(f'{name}[i]' for name in names)}))"]
     return text.bind(f"{out}.reshape({models[0][0]}.shape)")
-
-
-def _same_places_of_shapes(one: Any, other: FlatStruct) -> bool:
-    if not isinstance(one, FlatStruct):
-        return False
-    return one.layout.leaves == other.layout.leaves and names_within(one) == names_within(other)
 
 
 @overload(model_functions.leaves, strict=False, jit_options=OPTIONS)

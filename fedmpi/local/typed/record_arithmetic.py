@@ -15,7 +15,6 @@ from numba import types
 from numba.extending import overload
 
 from fedmpi.language.types import StructType, TensorType
-from fedmpi.local.columns.flat import FlatLayout
 from fedmpi.local.integers.raising import SYMBOLS
 from fedmpi.local.jit.callee import OPTIONS
 from fedmpi.local.jit.generated import generated_function
@@ -23,7 +22,7 @@ from fedmpi.local.numba_parts.intermediate import errors
 from fedmpi.local.records import element_names, record_class
 from fedmpi.local.typed import elementwise, model_forms
 from fedmpi.local.typed.coerce import MARK, cast_to, kind_of
-from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, vectors_of
+from fedmpi.local.typed.flat_structs import FlatStruct, flat_struct, same_places, vectors_of
 from fedmpi.local.typed.tokens import token_of
 from fedmpi.local.value_errors import UnequalShapesError
 
@@ -130,7 +129,7 @@ def _arithmetic(text: Implementation, op: str, left: tuple[str, Any], right: tup
     """
     one, other = left[1], right[1]
     flats = [side for side in (one, other) if isinstance(side, FlatStruct)]
-    if len(flats) == 2 and _same_places(one, other):
+    if len(flats) == 2 and same_places(one, other) and one.layout.formats == other.layout.formats:
         pairs = zip(text.vectors(*left), text.vectors(*right), one.vectors, other.vectors, strict=True)
         vectors = [text.bind(_leaf(text, op, (a, x), (b, y), x.dtype)) for a, b, x, y in pairs]
         return text.bind(text.flat(one.struct, vectors))
@@ -154,21 +153,6 @@ def _arithmetic(text: Implementation, op: str, left: tuple[str, Any], right: tup
         b = (f"{right[0]}[{k}]", list(other)[k]) if is_struct(other) else right
         parts.append(_arithmetic(text, op, a, b, leads))
     return text.bind(text.record(struct, parts))
-
-
-def _same_places(one: FlatStruct, other: FlatStruct) -> bool:
-    if one.struct is other.struct:
-        return True
-    layouts: list[FlatLayout] = [one.layout, other.layout]
-    same = layouts[0].formats == layouts[1].formats and layouts[0].leaves == layouts[1].leaves
-    return same and names_within(one) == names_within(other)
-
-
-def names_within(value: Any) -> Any:
-    """Return the names of a struct's elements, with those of theirs."""
-    if not is_struct(value):
-        return None
-    return [*zip(element_names(getattr(value, "instance_class", ())) or (), map(names_within, value), strict=False)]
 
 
 def _leaf(text: Implementation, op: str, left: tuple[str, Any], right: tuple[str, Any], number: Any) -> str:

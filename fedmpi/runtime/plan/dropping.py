@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fedmpi.language.errors import Report
 
 POLICIES = ("raise", "drop")
+_MOST = 1 << 40  # clients; it is a part of the programs' fingerprints
 
 
 class ClientErrors(NamedTuple):
@@ -46,12 +47,12 @@ _OVERRIDE: ContextVar[ClientErrors | None] = ContextVar("fedmpi_on_client_error"
 
 def checked(who: str, policy: Any, minimum_reports: Any) -> ClientErrors:
     """Return a policy, or raise `ValueError` for options that are none."""
-    if policy not in POLICIES or not isinstance(policy, str):
+    if not isinstance(policy, str) or policy not in POLICIES:
         text = f"on_client_error must be {' or '.join(map(repr, POLICIES))}, found {policy!r}"
         raise ValueError(str(Report.here(text, who=who)))
     try:
         minimum = operator.index(minimum_reports)
-        if minimum < 0 or isinstance(minimum_reports, bool):
+        if not 0 <= minimum < _MOST or isinstance(minimum_reports, bool):
             raise TypeError
     except TypeError:
         text = f"minimum_reports must be a number of clients, found {minimum_reports!r}"

@@ -48,7 +48,7 @@ class Fused:
         for node, column in zip(loop.kept, kept, strict=True):
             call.values[node], call.positions[node] = column, np.arange(column.count)
         if stage.drops and failed.any():
-            work.leave_out(np.flatnonzero(failed))
+            work.unexplained = np.flatnonzero(failed).tolist()
             lasting = np.unique(blocks[failed == 0])
             states = [take(column, lasting) for column in states]  # of blocks that have clients left
         work.states.update(zip(work.folds, states, strict=True))

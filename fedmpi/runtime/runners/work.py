@@ -37,14 +37,10 @@ class Work:
         self.folds = () if self.part == UNFOLDED else self.stage.folds
         self.states: dict[Node, Any] = {}
         self.dropped: dict[int, str] = {}  # positions of clients that failed and are left out, and why
-        self.unexplained: list[int] = []  # such positions of which it is not known why
+        self.unexplained: list[int] = []  # those that failed in compiled code, which does not say why
         self.progress = np.full(PROGRESS, -1, dtype=np.int64)  # how far the clients are; see `bodies`
         NOW.client, NOW.clients = self.progress[CLIENT : CLIENT + 1], len(call.mine)
         self.numbers = call.mine  # the numbers of the rank's clients, by their positions in the sums' notes
-
-    def leave_out(self, positions: Any) -> None:
-        """Have clients left out that failed in compiled code, which does not say why."""
-        self.unexplained = [int(position) for position in positions]
 
     def failed(self, error: Exception, node: Node, position: int) -> ClientError:
         """Return the error of the rank's client ``position``, which says where it arose."""
